@@ -1,0 +1,64 @@
+"""The address of a bucket, a folder or an object in S3, in the two spellings that AWS accepts and returns."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from airflow_async_sm.core.limits import InvalidInput
+
+_S3 = re.compile(r"s3://(?P<bucket>[^/]+)(?:/(?P<key>.*))?", re.DOTALL)
+_HTTPS_BUCKET_IN_HOST = re.compile(
+    r"https://(?P<bucket>[^/]+?)\.s3[.-](?:[a-z0-9.-]+\.)?amazonaws\.com(?:\.cn)?(?:/(?P<key>.*))?", re.DOTALL
+)
+_HTTPS_BUCKET_IN_PATH = re.compile(
+    r"https://s3[.-](?:[a-z0-9.-]+\.)?amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)(?:/(?P<key>.*))?", re.DOTALL
+)
+# General-purpose bucket naming rules: S3 user guide, "General purpose buckets naming rules".
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Uri:
+    """One place in S3. ``key`` is empty for a bucket; a folder is a key with or without its last slash."""
+
+    bucket: str
+    key: str = ""
+
+    @classmethod
+    def parse(cls, text: str, *, argument: str = "S3 URI", needs_key: bool = False) -> S3Uri:
+        """
+        Read ``s3://bucket/key``, ``https://bucket.s3.region.amazonaws.com/key`` or the path-style https form.
+
+        :param text: The address. Nothing is unquoted: SageMaker hands keys around as they are.
+        :param argument: What the address is for, named in the error.
+        :param needs_key: Whether a bare bucket is an error (an object is needed).
+        :raises InvalidInput: the text is no S3 address, or names no object where one is needed.
+        """
+        for form in (_S3, _HTTPS_BUCKET_IN_PATH, _HTTPS_BUCKET_IN_HOST):
+            if match := form.fullmatch(text):
+                break
+        else:
+            raise InvalidInput(f"{argument} is {text!r}; expected s3://bucket/key.")
+        bucket, key = match["bucket"], match["key"] or ""
+        if not _BUCKET.fullmatch(bucket):
+            raise InvalidInput(
+                f"{argument} is {text!r}; {bucket!r} is no bucket name (3 to 63 lower-case letters, digits, "
+                "dots and hyphens)."
+            )
+        if needs_key and (not key or key.endswith("/")):
+            raise InvalidInput(f"{argument} is {text!r}; it names no object, expected s3://bucket/key.")
+        return cls(bucket, key)
+
+    def join(self, *parts: str) -> S3Uri:
+        """Return the address below this one, with single slashes between the parts."""
+        named = [part.strip("/") for part in (self.key, *parts)]
+        return S3Uri(self.bucket, "/".join(part for part in named if part))
+
+    def sibling(self, suffix: str) -> S3Uri:
+        """Return the folder beside this one whose name has ``suffix`` added; below the bucket if this is one."""
+        key = self.key.rstrip("/")
+        return S3Uri(self.bucket, f"{key}-{suffix}" if key else suffix)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
