@@ -9,7 +9,7 @@ from airflow_async_sm.core.limits import InvalidInput
 
 _S3 = re.compile(r"s3://(?P<bucket>[^/]+)(?:/(?P<key>.*))?", re.DOTALL)
 _HTTPS_BUCKET_IN_HOST = re.compile(
-    r"https://(?P<bucket>[^/]+?)\.s3[.-](?:[a-z0-9.-]+\.)?amazonaws\.com(?:\.cn)?(?:/(?P<key>.*))?", re.DOTALL
+    r"https://(?P<bucket>[^/]+)\.s3[.-](?:[a-z0-9.-]+\.)?amazonaws\.com(?:\.cn)?(?:/(?P<key>.*))?", re.DOTALL
 )
 _HTTPS_BUCKET_IN_PATH = re.compile(
     r"https://s3[.-](?:[a-z0-9.-]+\.)?amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)(?:/(?P<key>.*))?", re.DOTALL
