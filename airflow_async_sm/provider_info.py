@@ -12,6 +12,6 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-async-sm",
         "name": "Amazon SageMaker Asynchronous Inference",
-        "description": "Deploy SageMaker asynchronous endpoints, submit requests, wait without a worker slot.",
+        "description": "Deploy asynchronous SageMaker endpoints, submit requests, wait without a worker.",
         "versions": [__version__],
     }

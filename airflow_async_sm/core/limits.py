@@ -1,9 +1,9 @@
 """
 The service's numbers and patterns, each with its unit and its source, and the one check that uses them.
 
-boto3 refuses a value below a minimum, but sends what is too long, too large or of the wrong form to the service
-and so spends a round trip, or an endpoint, on a mistake. Every limit here names the place in the published API
-model that it is taken from; ``tests/shape/test_limits.py`` compares the two.
+boto3 refuses a value below a minimum, but sends what is too long, too large or of the wrong form to the
+service and so spends a round trip, or an endpoint, on a mistake. Every limit here names the place in the
+published API model that it is taken from; ``tests/shape/test_limits.py`` compares the two.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class NumberLimit:
             raise InvalidInput(f"{argument} must be a whole number of {self.unit}, not {value!r}.")
         if not self.minimum <= value <= self.maximum:
             raise InvalidInput(
-                f"{argument} is {value:,} {self.unit}; SageMaker accepts {self.minimum:,} to {self.maximum:,}."
+                f"{argument} is {value:,} {self.unit}; "
+                f"SageMaker accepts {self.minimum:,} to {self.maximum:,}."
             )
         return value
 
@@ -80,7 +81,12 @@ CONTENT_TYPE: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.ContentType", 1024
 ACCEPT: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.Accept", 1024, 0, _ASCII, "ASCII text")
 # A line break is ASCII, but the member travels as an HTTP header, where it cannot stand.
 CUSTOM_ATTRIBUTES: Final = TextLimit(
-    RUNTIME, "InvokeEndpointAsync.CustomAttributes", 1024, 0, r"[\x20-\x7e]*", "visible ASCII text on one line"
+    RUNTIME,
+    "InvokeEndpointAsync.CustomAttributes",
+    1024,
+    0,
+    r"[\x20-\x7e]*",
+    "visible ASCII text on one line",
 )
 # The service accepts any printable character. Header-borne text outside ASCII breaks the request's signature.
 INFERENCE_ID: Final = TextLimit(
@@ -129,7 +135,12 @@ EXECUTION_ROLE_ARN: Final = TextLimit(
 MODEL_DATA_URL: Final = TextLimit(CONTROL, "Url", 1024, 0, r"(https|s3)://([^/]+)/?(.*)", "an S3 URI")
 S3_PATH: Final = TextLimit(CONTROL, "DestinationS3Uri", 512, 0, r"(https|s3)://([^/])/?(.*)", "an S3 URI")
 INSTANCE_TYPE: Final = TextLimit(
-    CONTROL, "ProductionVariantInstanceType", 64, 1, r"ml\.[a-z0-9.\-]+", "an instance type such as 'ml.m5.large'"
+    CONTROL,
+    "ProductionVariantInstanceType",
+    64,
+    1,
+    r"ml\.[a-z0-9.\-]+",
+    "an instance type such as 'ml.m5.large'",
 )
 INITIAL_INSTANCE_COUNT: Final = NumberLimit(CONTROL, "InitialTaskCount", 1, 1_000_000, "instances")
 ENVIRONMENT_KEY: Final = TextLimit(
@@ -148,12 +159,14 @@ TOPIC_ARN: Final = TextLimit(
     r"arn:aws[a-z\-]*:sns:[a-z0-9\-]*:[0-9]{12}:[a-zA-Z0-9_.\-]+",
     "the ARN of a standard SNS topic",
 )
-KMS_KEY_ID: Final = TextLimit(CONTROL, "KmsKeyId", 2048, 0, r"[a-zA-Z0-9:/_\-]*", "a KMS key id, alias or ARN")
+KMS_KEY_ID: Final = TextLimit(
+    CONTROL, "KmsKeyId", 2048, 0, r"[a-zA-Z0-9:/_\-]*", "a KMS key id, alias or ARN"
+)
 
 # What the service uses when a request does not say (developer guide, "Asynchronous inference").
 DEFAULT_REQUEST_TTL: Final = 21_600
 DEFAULT_INVOCATION_TIMEOUT: Final = 900
 
-# Ours, in seconds: how long after its last possible moment a request is still waited for. It covers the upload's
-# own delay and clocks that disagree.
+# Ours, in seconds: how long after its last possible moment a request is still waited for. It covers the
+# upload's own delay and clocks that disagree.
 EXPIRY_SLACK: Final = 300

@@ -56,7 +56,7 @@ class S3Uri:
         return S3Uri(self.bucket, "/".join(part for part in named if part))
 
     def sibling(self, suffix: str) -> S3Uri:
-        """Return the folder beside this one whose name has ``suffix`` added; below the bucket if this is one."""
+        """Return the folder beside this one, named as it with ``suffix`` added; in a bucket: ``suffix``."""
         key = self.key.rstrip("/")
         return S3Uri(self.bucket, f"{key}-{suffix}" if key else suffix)
 

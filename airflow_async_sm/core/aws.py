@@ -1,0 +1,35 @@
+"""How AWS is reached: the four settings that the worker and the triggerer must share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.records import Record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AwsParams(Record):
+    """
+    The settings of one way to reach AWS. They name a connection; they hold no secret.
+
+    :param aws_conn_id: Airflow connection with the credentials; ``None``: boto3's own chain.
+    :param region_name: AWS region; ``None``: the connection's, then boto3's.
+    :param verify: Whether TLS certificates are verified, or the path of a certificate bundle; ``None``: the
+        connection's setting.
+    :param botocore_config: Arguments of ``botocore.config.Config``; ``None``: the connection's.
+    """
+
+    aws_conn_id: str | None = "aws_default"
+    region_name: str | None = None
+    verify: bool | str | None = None
+    botocore_config: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.botocore_config is not None and not isinstance(self.botocore_config, Mapping):
+            raise InvalidInput(
+                f"botocore_config is of type {type(self.botocore_config).__name__}; give a dictionary of the "
+                "arguments of botocore.config.Config, which can be stored while the task is deferred."
+            )

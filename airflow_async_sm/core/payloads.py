@@ -1,0 +1,52 @@
+"""What a task wants to send, turned into the bytes of a request's ``Body``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow_async_sm.core import limits
+from airflow_async_sm.core.limits import InvalidInput
+
+
+def encode_payload(payload: Any) -> tuple[bytes, str]:
+    """
+    Return the bytes to send and the content type they have unless the caller names another.
+
+    Bytes are sent as they are (``application/octet-stream``), text as UTF-8 (``text/plain``), and everything
+    else as JSON (``application/json``).
+
+    :raises InvalidInput: JSON cannot hold the value, or it is longer than a request's body may be.
+    """
+    match payload:
+        case bytes() | bytearray() | memoryview():
+            body, content_type = bytes(payload), "application/octet-stream"
+        case str():
+            body, content_type = payload.encode(), "text/plain; charset=utf-8"
+        case _:
+            body, content_type = _json(payload), "application/json"
+    if len(body) > limits.BODY_BYTES.maximum:
+        raise InvalidInput(
+            f"payload has {len(body):,} bytes; SageMaker accepts at most "
+            f"{limits.BODY_BYTES.maximum:,} inline. Put it into S3 and give its address as input_location."
+        )
+    return body, content_type
+
+
+def describe_payload(payload: Any) -> str:
+    """Return a description that shows nothing of the content: this is what logs and Airflow's pages get."""
+    if isinstance(payload, str | bytes | bytearray | memoryview | list | tuple | dict):
+        unit = "bytes" if isinstance(payload, bytes | bytearray | memoryview) else "items"
+        unit = "characters" if isinstance(payload, str) else unit
+        return f"<{type(payload).__name__}, {len(payload):,} {unit}>"
+    return f"<{type(payload).__name__}>"
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"payload of type {type(value).__name__} cannot be written as JSON ({error}). "
+            "Give JSON values, text or bytes."
+        ) from error
