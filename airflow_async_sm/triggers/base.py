@@ -1,0 +1,122 @@
+"""
+The awaited driver of the wait engine, and the wait itself.
+
+A trigger here is one wait: a handle, a way to look, and an engine that decides. The worker's blocking driver
+steps through the very same object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+
+from airflow_async_sm._compat import BaseTrigger, TriggerEvent, conf
+from airflow_async_sm.core.aws import AwsParams
+from airflow_async_sm.core.events import encode_event
+from airflow_async_sm.core.handles import Handle, InvocationHandle
+from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.outcomes import LookError, Observation, Pending
+from airflow_async_sm.core.waiting import Finish, Pace, Sleep, WaitEngine
+
+if TYPE_CHECKING:
+    from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+
+
+class SageMakerAsyncBaseTrigger(BaseTrigger):
+    """
+    Wait for one handle: look, then sleep or finish, until the engine says how it ended.
+
+    Yields one event and returns. It only reads, so it may run twice, be restarted or be moved to another
+    triggerer without harm: its deadline is a point in time. Killing the task stops the waiting, not the work.
+
+    :param handle: What is waited for.
+    :param params: How AWS is reached.
+    :param deadline_at: When to give up, in seconds since 1970 (UTC).
+    :param poll_interval: Longest pause between two looks, in seconds.
+    """
+
+    def __init__(
+        self, *, handle: Handle, params: AwsParams, deadline_at: float, poll_interval: float
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.handle = handle
+        self.params = params
+        self.deadline_at = deadline_at
+        self.poll_interval = poll_interval
+        self._status = ""
+        self.engine = WaitEngine(
+            started_at=handle.submitted_at,
+            deadline_at=deadline_at,
+            expires_at=handle.expires_at if isinstance(handle, InvocationHandle) else None,
+            pace=Pace(longest=poll_interval),
+            draw=random.random,
+        )
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class and arguments. Airflow stores them in clear text: locations and numbers only."""
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        waiting = {"deadline_at": self.deadline_at, "poll_interval": self.poll_interval}
+        return path, {**self.handle.to_dict(), **self.params.to_dict(), **waiting}
+
+    def clock(self) -> float:
+        """Return the time, in seconds since 1970 (UTC)."""
+        return time.time()
+
+    async def asleep(self, seconds: float) -> None:
+        """Sleep without holding up the event loop."""
+        await asyncio.sleep(seconds)
+
+    @abstractmethod
+    def look(self) -> Observation:
+        """Look once, blocking. What it raises counts as a failed look."""
+
+    @cached_property
+    def hook(self) -> SageMakerAsyncHook:
+        """The hook, made on first use: importing it loads boto3, which parsing a DAG must not."""
+        from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+
+        return SageMakerAsyncHook.from_params(self.params)
+
+    def step(self) -> Sleep | Finish:
+        """Look once, blocking, and return what to do next."""
+        try:
+            seen = self.look()
+        except Exception as error:  # noqa: BLE001 - whatever hinders a look, the request itself goes on
+            seen = LookError(f"{type(error).__name__}: {error}", fatal=isinstance(error, InvalidInput))
+        self._tell(seen)
+        return self.engine.after(seen, now=self.clock())
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait without holding up the event loop, and yield how it ended."""
+        # The worker looked just before it deferred.
+        await self.asleep(_settling_time())
+        one_step = sync_to_async(self.step, thread_sensitive=False)
+        while isinstance(step := await one_step(), Sleep):
+            await self.asleep(step.seconds)
+        yield TriggerEvent(encode_event(self.handle, step.outcome))  # type: ignore[no-untyped-call]
+
+    def _tell(self, seen: Observation) -> None:
+        """Log each failed look, and a status when it changes."""
+        if isinstance(seen, LookError):
+            self.log.warning("%s could not be looked at: %s", self.handle.subject, seen.detail)
+        elif isinstance(seen, Pending) and seen.status != self._status:
+            self._status = seen.status
+            self.log.info("%s: %s", self.handle.subject, seen.status)
+
+
+def _settling_time() -> float:
+    """
+    Return for how many seconds after a deferral Airflow must not be told that the task can go on.
+
+    The process that ran the task lingers until its next heartbeat. Where the task is resumed before that, the
+    scheduler takes the end of the old process for a failure of the new one.
+    """
+    interval = conf.getint("workers", "min_heartbeat_interval", fallback=None)
+    return 0.0 if interval is None else float(interval + 1)

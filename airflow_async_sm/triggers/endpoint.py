@@ -1,0 +1,70 @@
+"""Wait for an endpoint to reach a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_async_sm.core.aws import AwsParams
+from airflow_async_sm.core.handles import EndpointHandle
+from airflow_async_sm.core.outcomes import Observation
+from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
+
+
+class SageMakerAsyncEndpointTrigger(SageMakerAsyncBaseTrigger):
+    """
+    Wait until an endpoint is in service, or gone, or can become neither.
+
+    Each look is one DescribeEndpoint. Killing the task stops the waiting; the endpoint goes on changing.
+
+    :param endpoint_name: The endpoint.
+    :param goal: ``InService``, or ``Deleted`` to wait until it is gone.
+    :param submitted_at: When the change was asked for, in seconds since 1970 (UTC).
+    :param endpoint_config_name: The configuration it must be in service with. ``None``: any. An endpoint that
+        is in service with another one has rolled back, which is a failure.
+    :param deadline_at: When to give up, in seconds since 1970 (UTC).
+    :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 15.
+    :param aws_conn_id: Airflow connection with the credentials. ``None``: boto3's own chain.
+        Default: ``aws_default``.
+    :param region_name: AWS region. Default: the connection's, then boto3's.
+    :param verify: Whether TLS certificates are verified, or the path of a certificate bundle. Default: the
+        connection's setting.
+    :param botocore_config: Arguments of ``botocore.config.Config``. Default: the connection's.
+    """
+
+    handle: EndpointHandle
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        goal: str,
+        submitted_at: float,
+        endpoint_config_name: str | None = None,
+        deadline_at: float,
+        poll_interval: float = 15.0,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            handle=EndpointHandle(
+                endpoint_name=endpoint_name,
+                goal=goal,
+                submitted_at=submitted_at,
+                endpoint_config_name=endpoint_config_name,
+            ),
+            params=AwsParams(
+                aws_conn_id=aws_conn_id,
+                region_name=region_name,
+                verify=verify,
+                botocore_config=botocore_config,
+            ),
+            deadline_at=deadline_at,
+            poll_interval=poll_interval,
+        )
+
+    def look(self) -> Observation:
+        """Look once at the endpoint's state."""
+        return self.hook.look_at_endpoint(self.handle)

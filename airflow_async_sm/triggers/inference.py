@@ -1,0 +1,76 @@
+"""Wait for the answer to one request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_async_sm.core.aws import AwsParams
+from airflow_async_sm.core.handles import InvocationHandle
+from airflow_async_sm.core.outcomes import Observation
+from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
+
+
+class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
+    """
+    Wait until the output or the failure object of one request is in S3, or neither can come any more.
+
+    Each look is one or two HEAD requests. AWS offers no way to cancel an asynchronous invocation, so killing
+    the task stops the waiting, not the work.
+
+    :param endpoint_name: The endpoint that accepted the request.
+    :param inference_id: The request's name at the service.
+    :param output_location: S3 URI where the answer will be, as the service returned it.
+    :param failure_location: S3 URI where a failure will be told, or ``None``.
+    :param submitted_at: When it was submitted, in seconds since 1970 (UTC).
+    :param expires_at: After this moment nothing can arrive any more, in seconds since 1970 (UTC).
+    :param deadline_at: When to give up, in seconds since 1970 (UTC).
+    :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 5.
+    :param aws_conn_id: Airflow connection with the credentials. ``None``: boto3's own chain.
+        Default: ``aws_default``.
+    :param region_name: AWS region. Default: the connection's, then boto3's.
+    :param verify: Whether TLS certificates are verified, or the path of a certificate bundle. Default: the
+        connection's setting.
+    :param botocore_config: Arguments of ``botocore.config.Config``. Default: the connection's.
+    """
+
+    handle: InvocationHandle
+
+    def __init__(
+        self,
+        *,
+        endpoint_name: str,
+        inference_id: str,
+        output_location: str,
+        failure_location: str | None = None,
+        submitted_at: float,
+        expires_at: float,
+        deadline_at: float,
+        poll_interval: float = 5.0,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            handle=InvocationHandle(
+                endpoint_name=endpoint_name,
+                inference_id=inference_id,
+                output_location=output_location,
+                failure_location=failure_location,
+                submitted_at=submitted_at,
+                expires_at=expires_at,
+            ),
+            params=AwsParams(
+                aws_conn_id=aws_conn_id,
+                region_name=region_name,
+                verify=verify,
+                botocore_config=botocore_config,
+            ),
+            deadline_at=deadline_at,
+            poll_interval=poll_interval,
+        )
+
+    def look(self) -> Observation:
+        """Look once for the output and the failure object."""
+        return self.hook.look_at_result(self.handle)
