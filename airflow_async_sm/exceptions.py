@@ -26,6 +26,22 @@ from airflow_async_sm._compat import AirflowException, AirflowFailException
 from airflow_async_sm.core.handles import EndpointHandle, Handle, InvocationHandle
 from airflow_async_sm.core.outcomes import End, Outcome
 
+__all__ = [
+    "BadTriggerEvent",
+    "EndpointNotReady",
+    "InferenceExpired",
+    "InferenceFailed",
+    "LookFailed",
+    "RequestRejected",
+    "ResultUnreadable",
+    "SageMakerAsyncError",
+    "ServiceUnavailable",
+    "SubmissionUnconfirmed",
+    "WaitTimedOut",
+    "log_group",
+    "outcome_error",
+]
+
 
 class SageMakerAsyncError(AirflowException):
     """

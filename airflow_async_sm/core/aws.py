@@ -9,6 +9,8 @@ from typing import Any
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.records import Record
 
+__all__ = ["AwsParams"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AwsParams(Record):

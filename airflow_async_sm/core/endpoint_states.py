@@ -10,6 +10,8 @@ from typing import Any, Final
 from airflow_async_sm.core.handles import DELETED, IN_SERVICE, EndpointHandle
 from airflow_async_sm.core.outcomes import Observation, Pending, Settled
 
+__all__ = ["CREATING", "STATUS_PHASES", "Admission", "Phase", "admit", "observe_endpoint"]
+
 CREATING: Final = "Creating"
 
 
@@ -41,7 +43,13 @@ STATUS_PHASES: Final[Mapping[str, Phase]] = {
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether an endpoint takes asynchronous requests now (``accepts``), may do so ``later``, and why not."""
+    """
+    Whether an endpoint takes asynchronous requests.
+
+    :param accepts: It takes them now.
+    :param later: It does not yet, but will by itself.
+    :param text: Why it does not, for a reader.
+    """
 
     accepts: bool
     later: bool = False

@@ -10,6 +10,8 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.uris import S3Uri
 
+__all__ = ["VARIANT_NAME", "AsyncEndpointSpec"]
+
 VARIANT_NAME: Final = "AllTraffic"
 
 

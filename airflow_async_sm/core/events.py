@@ -16,6 +16,8 @@ from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import Outcome
 from airflow_async_sm.core.records import Record
 
+__all__ = ["VERSION", "AnyHandle", "decode_event", "encode_event"]
+
 VERSION = 1
 
 AnyHandle = TypeVar("AnyHandle", bound=Record)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+__all__ = ["MAX_FAILURE_BYTES", "failure_text"]
+
 MAX_FAILURE_BYTES: Final = 4_096
 """How much of a failure object is shown. The end is kept: there a traceback names its cause."""
 

@@ -9,6 +9,8 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.records import Record, check_text, check_time
 
+__all__ = ["DELETED", "IN_SERVICE", "EndpointHandle", "Handle", "InvocationHandle"]
+
 IN_SERVICE: Final = "InService"
 DELETED: Final = "Deleted"
 

@@ -12,6 +12,42 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+__all__ = [
+    "ACCEPT",
+    "BODY_BYTES",
+    "CONTENT_TYPE",
+    "CONTROL",
+    "CUSTOM_ATTRIBUTES",
+    "DEFAULT_INVOCATION_TIMEOUT",
+    "DEFAULT_REQUEST_TTL",
+    "ENDPOINT_CONFIG_NAME",
+    "ENDPOINT_NAME",
+    "ENVIRONMENT_ENTRIES",
+    "ENVIRONMENT_KEY",
+    "ENVIRONMENT_VALUE",
+    "EXECUTION_ROLE_ARN",
+    "EXPIRY_SLACK",
+    "FILENAME",
+    "IMAGE",
+    "INFERENCE_ID",
+    "INITIAL_INSTANCE_COUNT",
+    "INPUT_LOCATION",
+    "INSTANCE_TYPE",
+    "INVOCATION_TIMEOUT",
+    "KMS_KEY_ID",
+    "MAX_CONCURRENT_INVOCATIONS",
+    "MODEL_DATA_URL",
+    "MODEL_NAME",
+    "REQUEST_TTL",
+    "RUNTIME",
+    "S3_OUTPUT_PATH_EXTENSION",
+    "S3_PATH",
+    "TOPIC_ARN",
+    "InvalidInput",
+    "NumberLimit",
+    "TextLimit",
+]
+
 RUNTIME: Final = "sagemaker-runtime"
 CONTROL: Final = "sagemaker"
 
@@ -22,7 +58,16 @@ class InvalidInput(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TextLimit:
-    """Length and form of a text argument, as the shape ``shape`` of ``service``'s API model states them."""
+    """
+    Length and form of a text argument, as the API model states them.
+
+    :param service: The service whose model it is.
+    :param shape: Name of the shape in the model, or ``Operation.Member``.
+    :param max_length: Most characters.
+    :param min_length: Fewest characters.
+    :param pattern: Regular expression that the whole text has to match.
+    :param form: The pattern in words, for the error.
+    """
 
     service: str
     shape: str
@@ -49,7 +94,15 @@ class TextLimit:
 
 @dataclass(frozen=True, slots=True)
 class NumberLimit:
-    """Range of a whole number, as the shape ``shape`` of ``service``'s API model states it."""
+    """
+    Range of a whole number, as the API model states it.
+
+    :param service: The service whose model it is.
+    :param shape: Name of the shape in the model, or ``Operation.Member``.
+    :param minimum: Smallest value.
+    :param maximum: Largest value.
+    :param unit: What is counted, for the error.
+    """
 
     service: str
     shape: str
@@ -76,7 +129,9 @@ _ASCII: Final = r"[\x00-\x7f]*"
 # InvokeEndpointAsync
 ENDPOINT_NAME: Final = TextLimit(CONTROL, "EndpointName", 63, 1, _NAME, _NAME_FORM)
 BODY_BYTES: Final = NumberLimit(RUNTIME, "InvokeEndpointAsync.Body", 0, 128_000, "bytes")
-INPUT_LOCATION: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.InputLocation", 1024, 1, form="an S3 URI")
+INPUT_LOCATION: Final = TextLimit(
+    RUNTIME, "InvokeEndpointAsync.InputLocation", 1024, 1, r"(https|s3)://([^/]+)/?(.*)", "an S3 URI"
+)
 CONTENT_TYPE: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.ContentType", 1024, 0, _ASCII, "ASCII text")
 ACCEPT: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.Accept", 1024, 0, _ASCII, "ASCII text")
 # A line break is ASCII, but the member travels as an HTTP header, where it cannot stand.

@@ -13,6 +13,8 @@ from enum import StrEnum
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.records import Record, check_text, check_time
 
+__all__ = ["End", "LookError", "Observation", "Outcome", "Pending", "Settled"]
+
 
 class End(StrEnum):
     """The ends of a wait."""
@@ -55,14 +57,23 @@ class Outcome(Record):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """One look saw nothing final. ``status`` says what it saw, for one log line a change."""
+    """
+    One look saw nothing final.
+
+    :param status: What it saw instead, for one log line a change. May be empty.
+    """
 
     status: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One look saw the end of the work: it ``succeeded`` or it failed, for the reason in ``detail``."""
+    """
+    One look saw the end of the work.
+
+    :param succeeded: Whether that end is a success.
+    :param detail: A status or a reason, for a reader. May be empty.
+    """
 
     succeeded: bool
     detail: str = ""
@@ -71,9 +82,10 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class LookError:
     """
-    One look could not be made. ``fatal`` says that no further look can be: waiting on would be pointless.
+    One look could not be made. A failed look is not a failed request.
 
-    A failed look is not a failed request.
+    :param detail: What hindered it.
+    :param fatal: No further look can be made either: waiting on would be pointless.
     """
 
     detail: str

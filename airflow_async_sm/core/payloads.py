@@ -8,6 +8,8 @@ from typing import Any
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
 
+__all__ = ["Concealed", "encode_payload"]
+
 
 def encode_payload(payload: Any) -> tuple[bytes, str]:
     """
@@ -19,6 +21,8 @@ def encode_payload(payload: Any) -> tuple[bytes, str]:
     :raises InvalidInput: JSON cannot hold the value, or it is longer than a request's body may be.
     """
     match payload:
+        case Concealed():
+            return encode_payload(payload.value)
         case bytes() | bytearray() | memoryview():
             body, content_type = bytes(payload), "application/octet-stream"
         case str():
@@ -33,8 +37,23 @@ def encode_payload(payload: Any) -> tuple[bytes, str]:
     return body, content_type
 
 
-def describe_payload(payload: Any) -> str:
-    """Return a description that shows nothing of the content: this is what logs and Airflow's pages get."""
+class Concealed:
+    """
+    A payload that others may carry and show: it is shown as its kind and size.
+
+    :param value: The payload itself.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return _describe(self.value)
+
+
+def _describe(payload: Any) -> str:
     if isinstance(payload, str | bytes | bytearray | memoryview | list | tuple | dict):
         unit = "bytes" if isinstance(payload, bytes | bytearray | memoryview) else "items"
         unit = "characters" if isinstance(payload, str) else unit

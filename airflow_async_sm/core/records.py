@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from airflow_async_sm.core.limits import InvalidInput
 
+__all__ = ["Record", "check_text", "check_time"]
+
 
 class Record:
     """

@@ -9,6 +9,8 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.uris import S3Uri
 
+__all__ = ["InvocationRequest"]
+
 _MEMBERS: Final = {
     "endpoint_name": "EndpointName",
     "body": "Body",

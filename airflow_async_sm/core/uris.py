@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from airflow_async_sm.core.limits import InvalidInput
 
+__all__ = ["S3Uri"]
+
 _S3 = re.compile(r"s3://(?P<bucket>[^/]+)(?:/(?P<key>.*))?", re.DOTALL)
 _HTTPS_BUCKET_IN_HOST = re.compile(
     r"https://(?P<bucket>[^/]+)\.s3[.-](?:[a-z0-9.-]+\.)?amazonaws\.com(?:\.cn)?(?:/(?P<key>.*))?", re.DOTALL
@@ -20,7 +22,12 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, slots=True)
 class S3Uri:
-    """One place in S3. ``key`` is empty for a bucket; a folder is a key with or without its last slash."""
+    """
+    One place in S3.
+
+    :param bucket: Name of the bucket.
+    :param key: Key of an object, or of a folder with or without its last slash. Empty for the bucket itself.
+    """
 
     bucket: str
     key: str = ""

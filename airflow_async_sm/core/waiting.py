@@ -12,17 +12,27 @@ from dataclasses import dataclass
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, LookError, Observation, Outcome, Settled
 
+__all__ = ["Finish", "Pace", "Sleep", "WaitEngine"]
+
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Look again after so many seconds."""
+    """
+    Look again later.
+
+    :param seconds: After so many seconds.
+    """
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The wait is over."""
+    """
+    The wait is over.
+
+    :param outcome: How it ended.
+    """
 
     outcome: Outcome
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from airflow_async_sm.core.endpoints import AsyncEndpointSpec
     from airflow_async_sm.core.requests import InvocationRequest
 
+__all__ = ["SageMakerAsyncHook"]
+
 
 class SageMakerAsyncHook(AwsClients):
     """
@@ -47,6 +49,7 @@ class SageMakerAsyncHook(AwsClients):
         Who may submit may still lack the right to describe an endpoint. Then the check is left out, and the
         service itself refuses what it cannot take.
 
+        :param endpoint_name: Name of the endpoint.
         :raises RequestRejected: there is no such endpoint, it is not asynchronous, or it is broken.
         :raises EndpointNotReady: it is being created.
         """
@@ -104,6 +107,7 @@ class SageMakerAsyncHook(AwsClients):
         """
         Look once for the output object and, if it is not there, for the failure object.
 
+        :param handle: The request, as :meth:`invoke_endpoint_async` returned it.
         :raises RequestRejected: the bucket refuses the look; without ``s3:ListBucket`` it does so for every
             object that is not there yet.
         :raises ServiceUnavailable: S3 could not be asked.
@@ -197,6 +201,7 @@ class SageMakerAsyncHook(AwsClients):
         """
         Start the deletion of an endpoint; none of that name is fine as well.
 
+        :param endpoint_name: Name of the endpoint.
         :raises EndpointNotReady: it cannot be deleted now, because it is being created or updated.
         """
         self._delete(

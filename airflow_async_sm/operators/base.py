@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
     from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
+__all__ = ["AnyHandle", "SageMakerAsyncBaseOperator"]
+
 AnyHandle = TypeVar("AnyHandle", InvocationHandle, EndpointHandle)
 
 # The trigger ends the wait by itself, at its deadline. Airflow's own limit is for a triggerer that no longer

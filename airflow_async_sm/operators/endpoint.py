@@ -11,6 +11,12 @@ from airflow_async_sm.core.handles import DELETED, IN_SERVICE, EndpointHandle
 from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
 from airflow_async_sm.triggers.endpoint import SageMakerAsyncEndpointTrigger
 
+__all__ = [
+    "SageMakerAsyncDeleteOperator",
+    "SageMakerAsyncDeployOperator",
+    "SageMakerAsyncEndpointBaseOperator",
+]
+
 
 class SageMakerAsyncEndpointBaseOperator(SageMakerAsyncBaseOperator[EndpointHandle]):
     """

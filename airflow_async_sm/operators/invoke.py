@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from airflow_async_sm.core.handles import InvocationHandle
-from airflow_async_sm.core.payloads import describe_payload, encode_payload
+from airflow_async_sm.core.payloads import Concealed, encode_payload
 from airflow_async_sm.core.requests import InvocationRequest
 from airflow_async_sm.exceptions import SageMakerAsyncError
 from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
 from airflow_async_sm.triggers.inference import SageMakerAsyncInferenceTrigger
+
+__all__ = ["SageMakerAsyncInvokeOperator"]
 
 
 class SageMakerAsyncInvokeOperator(SageMakerAsyncBaseOperator[InvocationHandle]):
@@ -145,8 +147,7 @@ class SageMakerAsyncInvokeOperator(SageMakerAsyncBaseOperator[InvocationHandle])
             return f"(it could not be read: {error})"
 
     def _request(self) -> InvocationRequest:
-        payload = self.payload.value if isinstance(self.payload, Concealed) else self.payload
-        body, content_type = (None, None) if payload is None else encode_payload(payload)
+        body, content_type = (None, None) if self.payload is None else encode_payload(self.payload)
         return InvocationRequest(
             endpoint_name=self.endpoint_name,
             body=body,
@@ -169,15 +170,3 @@ class SageMakerAsyncInvokeOperator(SageMakerAsyncBaseOperator[InvocationHandle])
         super()._do_render_template_fields(parent, *args, **kwargs)
         if parent is self and self.payload is not None and not isinstance(self.payload, Concealed):
             self.payload = Concealed(self.payload)
-
-
-class Concealed:
-    """A value that Airflow may carry and show, but shows as a description."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value: Final = value
-
-    def __repr__(self) -> str:
-        return describe_payload(self.value)

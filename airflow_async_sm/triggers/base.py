@@ -28,6 +28,8 @@ from airflow_async_sm.core.waiting import Finish, Pace, Sleep, WaitEngine
 if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 
+__all__ = ["SageMakerAsyncBaseTrigger"]
+
 
 class SageMakerAsyncBaseTrigger(BaseTrigger):
     """

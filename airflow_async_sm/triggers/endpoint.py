@@ -10,6 +10,8 @@ from airflow_async_sm.core.handles import EndpointHandle
 from airflow_async_sm.core.outcomes import Observation
 from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
+__all__ = ["SageMakerAsyncEndpointTrigger"]
+
 
 class SageMakerAsyncEndpointTrigger(SageMakerAsyncBaseTrigger):
     """

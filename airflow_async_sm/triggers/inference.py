@@ -10,6 +10,8 @@ from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.outcomes import Observation
 from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
+__all__ = ["SageMakerAsyncInferenceTrigger"]
+
 
 class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
     """

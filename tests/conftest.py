@@ -1,0 +1,36 @@
+"""An Airflow of its own for every test run, and no AWS settings of whoever runs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Airflow reads its settings when it is first imported, so they are made before any test module is.
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-async-sm-tests-"))
+
+for name in list(os.environ):
+    if name.startswith(("AIRFLOW_", "AWS_")):
+        del os.environ[name]
+os.environ |= {
+    "AIRFLOW_HOME": str(AIRFLOW_HOME),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def clean_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No credentials, region or address of the person who runs the tests, and none left over from a test."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "AIRFLOW_CONN_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

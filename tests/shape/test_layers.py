@@ -1,0 +1,84 @@
+"""Imports point one way, and loading a part does not load what it must not."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.shape.discovery import in_layer, module_names, source
+
+# Each layer may import itself and these. Nothing may import the emulator or the demo but the command.
+ALLOWED = {
+    "__main__": {"demo", "emulator"},
+    "_compat": set(),
+    "core": set(),
+    "demo": {"emulator"},
+    "emulator": {"core"},
+    "exceptions": {"_compat", "core"},
+    "hooks": {"core", "exceptions"},
+    "operators": {"_compat", "core", "exceptions", "hooks", "triggers"},
+    "provider_info": set(),
+    "triggers": {"_compat", "core", "exceptions", "hooks"},
+}
+EVERYWHERE = {"__version__"}
+
+
+def imports(module_name: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(source(module_name).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("module_name", module_names())
+def test_a_module_imports_only_the_layers_below_it(module_name):
+    layer = module_name.split(".")[1]
+    ours = {name.split(".")[1] for name in imports(module_name) if name.startswith("airflow_async_sm.")}
+    assert ours <= ALLOWED[layer] | {layer} | EVERYWHERE
+
+
+@pytest.mark.parametrize("module_name", [name for name in module_names() if in_layer(name, "core")])
+def test_the_core_imports_the_standard_library_only(module_name):
+    foreign = {name.split(".")[0] for name in imports(module_name)} - {"airflow_async_sm"}
+    assert foreign <= sys.stdlib_module_names
+
+
+def loaded_by(*names: str) -> set[str]:
+    """Return the top-level packages in memory after a fresh interpreter has imported ``names``."""
+    program = "import sys\n" + "".join(f"import {name}\n" for name in names)
+    program += "print(' '.join({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split("\n")[-2].split())
+
+
+def test_loading_the_core_loads_neither_airflow_nor_boto():
+    core = [name for name in module_names() if in_layer(name, "core")]
+    assert not loaded_by(*core) & {"airflow", "boto3", "botocore"}
+
+
+@pytest.mark.parametrize(
+    "module_name", [name for name in module_names() if in_layer(name, "operators", "triggers")]
+)
+def test_loading_an_operator_or_trigger_does_not_load_boto(module_name):
+    loaded = loaded_by(module_name)
+    assert "airflow" in loaded or module_name.count(".") == 1
+    assert not loaded & {"boto3", "botocore", "aiobotocore"}
+
+
+def test_loading_the_package_loads_neither_airflow_nor_boto():
+    assert not loaded_by("airflow_async_sm", "airflow_async_sm.provider_info") & {
+        "airflow",
+        "boto3",
+        "botocore",
+    }
+
+
+def test_modules_stay_small_enough_to_hold_one_idea():
+    long = {name: n for name in module_names() if (n := len(source(name).read_text().splitlines())) > 400}
+    assert not long
