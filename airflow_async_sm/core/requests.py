@@ -81,6 +81,8 @@ class InvocationRequest:
             raise InvalidInput(f"Give either a payload or an input_location for the request: {given}.")
         if self.body is not None:
             limits.BODY_BYTES.check("body", len(self.body))
+            if not self.body:
+                raise InvalidInput("body is empty; the service takes that for no payload at all.")
         if self.input_location is not None:
             _check_input_location(self.input_location)
 

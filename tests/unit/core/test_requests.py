@@ -43,6 +43,7 @@ def test_every_member_gets_its_aws_name():
     [
         ({}, "neither is given"),
         ({"body": b"", "input_location": "s3://bucket/in"}, "both are given"),
+        ({"body": b""}, "body is empty"),
         ({"endpoint_name": "", "body": b"1"}, "endpoint_name is empty"),
         ({"endpoint_name": None, "body": b"1"}, "endpoint_name must be text"),
         ({"body": b"x" * 128_001}, "body is 128,001 bytes; SageMaker accepts 0 to 128,000"),

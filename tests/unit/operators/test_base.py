@@ -1,0 +1,270 @@
+"""Submit, wait, collect: one road, with the hook replaced and everything else real."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from unittest.mock import create_autospec
+
+import pytest
+
+from airflow_async_sm._compat import conf
+from airflow_async_sm.core.events import encode_event
+from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
+from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.outcomes import End, Outcome, Pending, Settled
+from airflow_async_sm.exceptions import (
+    BadTriggerEvent,
+    InferenceExpired,
+    InferenceFailed,
+    LookFailed,
+    RequestRejected,
+    ResultUnreadable,
+    WaitTimedOut,
+)
+from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+from airflow_async_sm.operators.endpoint import SageMakerAsyncDeleteOperator
+from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
+
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:
+    from airflow.exceptions import TaskDeferred
+
+HANDLE = InvocationHandle(
+    endpoint_name="model",
+    inference_id="id-1",
+    output_location="s3://bucket/out/1.out",
+    failure_location="s3://bucket/fail/1-error.out",
+    submitted_at=1_000.0,
+    expires_at=23_800.0,
+)
+RESULT = {"endpoint_name": "model", "inference_id": "id-1", "output_location": "s3://bucket/out/1.out"}
+
+
+class TaskInstance:
+    def __init__(self):
+        self.pushed = {}
+
+    def xcom_push(self, key, value):
+        self.pushed[key] = value
+
+
+@pytest.fixture
+def context():
+    return {"ti": TaskInstance()}
+
+
+@pytest.fixture
+def hook(monkeypatch):
+    """A hook that accepts one request and looks as the test says; operator and trigger share it."""
+    hook = create_autospec(SageMakerAsyncHook, instance=True)
+    hook.invoke_endpoint_async.return_value = HANDLE
+    hook.read_failure.return_value = '{"error": "bad row"}'
+    monkeypatch.setattr(SageMakerAsyncHook, "from_params", lambda params: hook)
+    return hook
+
+
+def operator(**changes):
+    """An operator whose clock goes on by what it sleeps."""
+    op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1], **changes)
+    clock = {"now": 1_000.0}
+    op.__dict__["clock"] = lambda: clock["now"]
+    op.__dict__["sleep"] = lambda seconds: clock.update(now=clock["now"] + seconds)
+    original = op.trigger
+
+    def trigger(handle):
+        made = original(handle)
+        made.clock = op.clock
+        return made
+
+    op.__dict__["trigger"] = trigger
+    return op
+
+
+def resumed(outcome, handle=HANDLE, **changes):
+    op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1], **changes)
+    return op.execute_complete({}, event=encode_event(handle, outcome), handle=handle.to_dict())
+
+
+class TestWaiting:
+    def test_an_answer_that_is_there_at_once_needs_no_deferral(self, hook, context):
+        hook.look_at_result.return_value = Settled(True)
+        assert operator(deferrable=True).execute(context) == RESULT
+
+    def test_the_handle_is_in_xcom_before_the_wait_ends(self, hook, context):
+        hook.look_at_result.return_value = Pending()
+        with pytest.raises(TaskDeferred):
+            operator(deferrable=True).execute(context)
+        assert context["ti"].pushed == {"handle": HANDLE.to_dict()}
+
+    def test_a_deferred_wait_carries_its_deadline_and_airflow_is_told_a_later_one(self, hook, context):
+        hook.look_at_result.return_value = Pending()
+        with pytest.raises(TaskDeferred) as deferred:
+            operator(deferrable=True, timeout=600).execute(context)
+        assert deferred.value.trigger.deadline_at == 1_600.0
+        assert deferred.value.timeout == timedelta(seconds=600) + timedelta(minutes=5)
+        assert deferred.value.method_name == "execute_complete"
+        assert deferred.value.kwargs == {"handle": HANDLE.to_dict()}
+
+    def test_without_a_timeout_it_waits_as_long_as_an_answer_can_come(self, hook, context):
+        hook.look_at_result.return_value = Pending()
+        with pytest.raises(TaskDeferred) as deferred:
+            operator(deferrable=True).execute(context)
+        assert deferred.value.trigger.deadline_at == HANDLE.expires_at
+
+    def test_a_blocking_wait_sleeps_between_looks(self, hook, context):
+        hook.look_at_result.side_effect = [Pending(), Pending(), Settled(True)]
+        op = operator(deferrable=False)
+        assert op.execute(context) == RESULT
+        assert 1_001.0 < op.clock() <= 1_002.0
+
+    def test_a_blocking_wait_ends_at_the_deadline(self, hook, context):
+        hook.look_at_result.return_value = Pending()
+        op = operator(deferrable=False, timeout=60)
+        with pytest.raises(WaitTimedOut, match="has no answer after 60 s"):
+            op.execute(context)
+        assert op.clock() == 1_060.0
+
+    def test_not_waiting_wins_over_deferring(self, hook, context):
+        result = operator(deferrable=True, wait_for_completion=False).execute(context)
+        assert result == HANDLE.to_dict()
+        hook.look_at_result.assert_not_called()
+
+    def test_deferring_is_airflows_default_unless_said_otherwise(self, monkeypatch):
+        monkeypatch.setattr(conf, "getboolean", lambda *args, **kwargs: True)
+        assert operator().deferrable
+        assert not operator(deferrable=False).deferrable
+
+    def test_killing_the_task_takes_nothing_back(self, hook):
+        operator().on_kill()
+        assert hook.method_calls == []
+
+
+class TestEndings:
+    def test_success_returns_the_pointer(self, hook):
+        assert resumed(Outcome(end=End.SUCCEEDED, seen_at=1_010.0)) == RESULT
+
+    def test_failure_shows_the_failure_objects_text(self, hook):
+        with pytest.raises(InferenceFailed) as failed:
+            resumed(Outcome(end=End.FAILED, seen_at=1_010.0))
+        assert str(failed.value) == (
+            "Request id-1 to endpoint model failed after 10 s. The failure object "
+            's3://bucket/fail/1-error.out says: {"error": "bad row"} '
+            "A retry of the task submits a new request."
+        )
+        assert failed.value.inference_id == "id-1"
+        assert failed.value.location == "s3://bucket/fail/1-error.out"
+
+    def test_a_failure_object_that_cannot_be_read_is_still_a_failed_inference(self, hook):
+        hook.read_failure.side_effect = ResultUnreadable("no right to read it")
+        with pytest.raises(InferenceFailed, match="could not be read: no right to read it"):
+            resumed(Outcome(end=End.FAILED, seen_at=1_010.0))
+
+    def test_an_expired_request_says_when_and_where(self, hook):
+        with pytest.raises(
+            InferenceExpired, match="nothing came to s3://bucket/out/1.out by 1970-01-01T06:36:40"
+        ):
+            resumed(Outcome(end=End.EXPIRED, seen_at=23_800.0))
+
+    def test_a_time_out_says_that_the_work_may_still_finish(self, hook):
+        with pytest.raises(WaitTimedOut, match="may still finish; its answer would be s3://bucket/out/1.out"):
+            resumed(Outcome(end=End.TIMED_OUT, seen_at=1_600.0))
+
+    def test_without_a_failure_path_the_log_group_is_named(self, hook):
+        silent = InvocationHandle.from_dict(HANDLE.to_dict() | {"failure_location": None})
+        with pytest.raises(
+            WaitTimedOut, match="leaves no trace in S3: see the log group /aws/sagemaker/Endpoints/"
+        ):
+            resumed(Outcome(end=End.TIMED_OUT, seen_at=1_600.0), handle=silent)
+
+    def test_looks_that_failed_are_no_statement_about_the_request(self, hook):
+        with pytest.raises(LookFailed, match="OSError: no route Whether it finished is not known"):
+            resumed(Outcome(end=End.LOOK_FAILED, seen_at=1_600.0, detail="OSError: no route"))
+
+    @pytest.mark.parametrize("event", [None, {}, "success", {"version": 1, "handle": {}, "outcome": {}}])
+    def test_an_event_that_cannot_be_read_is_refused(self, hook, event):
+        op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
+        with pytest.raises(BadTriggerEvent, match="cannot be read"):
+            op.execute_complete({}, event=event)
+
+    def test_an_event_about_another_request_is_refused(self, hook):
+        other = HANDLE.to_dict() | {"inference_id": "id-2"}
+        op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
+        event = encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0))
+        with pytest.raises(BadTriggerEvent, match="about something else: Request id-1"):
+            op.execute_complete({}, event=event, handle=other)
+
+    def test_an_event_alone_is_enough_to_go_on(self, hook):
+        """``dag.test()`` does not keep the arguments of a deferral."""
+        op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
+        assert (
+            op.execute_complete({}, event=encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0)))
+            == RESULT
+        )
+
+
+class TestArguments:
+    @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
+    def test_a_timeout_that_is_none_is_refused_when_the_dag_is_parsed(self, timeout):
+        with pytest.raises(InvalidInput, match="timeout is"):
+            operator(timeout=timeout)
+
+    def test_a_poll_interval_below_a_second_is_refused_when_the_dag_is_parsed(self):
+        with pytest.raises(InvalidInput, match="poll_interval is 0.1 s"):
+            operator(poll_interval=0.1)
+
+    def test_bad_input_found_on_the_worker_is_not_retried_and_nothing_is_submitted(self, hook, context):
+        with pytest.raises(RequestRejected, match=r"request_ttl is 5 seconds.*Nothing was submitted"):
+            operator(request_ttl=5).execute(context)
+        assert hook.method_calls == []
+
+    def test_the_worker_and_the_triggerer_reach_aws_the_same_way(self, hook, context):
+        hook.look_at_result.return_value = Pending()
+        aws = {
+            "aws_conn_id": "other",
+            "region_name": "eu-west-1",
+            "verify": False,
+            "botocore_config": {"read_timeout": 3},
+        }
+        op = operator(deferrable=True, **aws)
+        with pytest.raises(TaskDeferred) as deferred:
+            op.execute(context)
+        assert deferred.value.trigger.params == op.aws_params
+        assert op.aws_params.to_dict() == aws
+
+
+class TestEndpointEndings:
+    HANDLE = EndpointHandle(endpoint_name="model", goal="Deleted", submitted_at=1_000.0)
+
+    def resumed(self, outcome):
+        op = SageMakerAsyncDeleteOperator(task_id="delete", endpoint_name="model", model_name="model-1")
+        return op.execute_complete({}, event=encode_event(self.HANDLE, outcome))
+
+    def test_success_names_what_is_gone(self):
+        assert self.resumed(Outcome(end=End.SUCCEEDED, seen_at=1_001.0)) == {
+            "endpoint_name": "model",
+            "endpoint_config_name": None,
+            "model_name": "model-1",
+        }
+
+    @pytest.mark.parametrize(
+        ("outcome", "error", "text"),
+        [
+            (
+                Outcome(end=End.FAILED, seen_at=1_009.0, detail="Failed: in use."),
+                "EndpointNotReady",
+                "Failed: in use.",
+            ),
+            (Outcome(end=End.TIMED_OUT, seen_at=1_009.0), "WaitTimedOut", "was not Deleted after 9 s"),
+            (
+                Outcome(end=End.LOOK_FAILED, seen_at=1_009.0, detail="No."),
+                "LookFailed",
+                "Its state is not known",
+            ),
+        ],
+    )
+    def test_each_bad_end_has_its_error(self, outcome, error, text):
+        with pytest.raises(Exception, match=text) as raised:
+            self.resumed(outcome)
+        assert type(raised.value).__name__ == error
+        assert raised.value.endpoint_name == "model"

@@ -1,0 +1,187 @@
+"""The awaited driver: time and looks come from the test, the engine and the trigger are the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from airflow_async_sm.core.events import decode_event
+from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
+from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.outcomes import End, Pending, Settled
+from airflow_async_sm.triggers.endpoint import SageMakerAsyncEndpointTrigger
+from airflow_async_sm.triggers.inference import SageMakerAsyncInferenceTrigger
+
+REQUEST = {
+    "endpoint_name": "model",
+    "inference_id": "id-1",
+    "output_location": "s3://bucket/out",
+    "submitted_at": 1_000.0,
+    "expires_at": 2_000.0,
+    "deadline_at": 1_100.0,
+}
+
+
+class Stepped:
+    """A trigger whose clock goes on by what it sleeps, and whose looks are scripted."""
+
+    def __init__(self, *seen, **changes):
+        super().__init__(**(REQUEST | changes))
+        self.now = 1_000.0
+        self.sleeps: list[float] = []
+        self.seen = list(seen)
+
+    def clock(self):
+        return self.now
+
+    async def asleep(self, seconds):
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+    def look(self):
+        seen = self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
+        if isinstance(seen, Exception):
+            raise seen
+        return seen
+
+
+class SteppedInference(Stepped, SageMakerAsyncInferenceTrigger):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def airflows_default_heartbeat(monkeypatch):
+    monkeypatch.setattr("airflow_async_sm.triggers.base._settling_time", lambda: 6.0)
+
+
+async def outcome_of(trigger):
+    events = [event.payload async for event in trigger.run()]
+    assert len(events) == 1
+    handle, outcome = decode_event(events[0], type(trigger.handle))
+    assert handle == trigger.handle
+    return outcome
+
+
+async def test_the_first_look_waits_until_airflow_may_resume_the_task():
+    trigger = SteppedInference(Settled(True))
+    outcome = await outcome_of(trigger)
+    assert outcome.end is End.SUCCEEDED
+    assert trigger.sleeps == [6.0]
+
+
+async def test_it_looks_until_the_answer_is_there():
+    trigger = SteppedInference(Pending(), Pending(), Settled(False))
+    outcome = await outcome_of(trigger)
+    assert outcome.end is End.FAILED
+    assert len(trigger.sleeps) == 3
+    assert outcome.seen_at == trigger.now
+
+
+async def test_it_gives_up_at_the_deadline_and_not_before():
+    trigger = SteppedInference(Pending())
+    outcome = await outcome_of(trigger)
+    assert outcome.end is End.TIMED_OUT
+    assert outcome.seen_at == pytest.approx(1_100.0)
+
+
+async def test_a_restarted_trigger_keeps_the_deadline():
+    trigger = SteppedInference(Pending())
+    trigger.now = 1_099.0
+    outcome = await outcome_of(trigger)
+    assert outcome.end is End.TIMED_OUT
+    assert trigger.sleeps == [6.0]
+
+
+async def test_a_request_that_can_no_longer_be_answered_has_expired():
+    trigger = SteppedInference(Pending(), expires_at=1_050.0)
+    assert (await outcome_of(trigger)).end is End.EXPIRED
+
+
+async def test_a_look_that_raises_is_no_failed_request(caplog):
+    trigger = SteppedInference(OSError("no route"), Pending(), Settled(True))
+    with caplog.at_level(logging.WARNING):
+        assert (await outcome_of(trigger)).end is End.SUCCEEDED
+
+
+async def test_looks_that_keep_failing_end_the_wait_with_the_last_reason():
+    trigger = SteppedInference(OSError("no route"), deadline_at=1_900.0)
+    outcome = await outcome_of(trigger)
+    assert outcome.end is End.LOOK_FAILED
+    assert outcome.detail == "OSError: no route"
+    assert len(trigger.sleeps) == 6
+
+
+async def test_an_address_that_cannot_be_read_ends_the_wait_at_once():
+    trigger = SteppedInference(InvalidInput("no such place"))
+    assert (await outcome_of(trigger)).end is End.LOOK_FAILED
+    assert trigger.sleeps == [6.0]
+
+
+async def test_a_cancelled_wait_yields_nothing():
+    trigger = SteppedInference(Pending())
+    reached = asyncio.Event()
+
+    async def asleep(seconds):
+        reached.set()
+        await asyncio.Event().wait()
+
+    trigger.asleep = asleep
+    events = []
+
+    async def drain():
+        events.extend([event async for event in trigger.run()])
+
+    task = asyncio.create_task(drain())
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert events == []
+
+
+async def test_a_look_does_not_hold_up_the_event_loop():
+    """A blocking look runs beside the loop: both sides have to meet for either to go on."""
+    loop_turned = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    met = []
+
+    class Meeting(SteppedInference):
+        def look(self):
+            met.append(asyncio.run_coroutine_threadsafe(loop_turned.wait(), loop).result(timeout=10))
+            return Settled(True)
+
+    trigger = Meeting(Settled(True))
+    waiting = asyncio.create_task(outcome_of(trigger))
+    await asyncio.sleep(0)
+    loop_turned.set()
+    assert (await waiting).end is End.SUCCEEDED
+    assert met == [True]
+
+
+async def test_a_status_is_logged_once_a_change(monkeypatch):
+    class SteppedEndpoint(Stepped, SageMakerAsyncEndpointTrigger):
+        def __init__(self, *seen):
+            SageMakerAsyncEndpointTrigger.__init__(
+                self, endpoint_name="model", goal="InService", submitted_at=1_000.0, deadline_at=2_000.0
+            )
+            self.now, self.sleeps, self.seen = 1_000.0, [], list(seen)
+
+    trigger = SteppedEndpoint(
+        Pending("Creating"), Pending("Creating"), Pending("Updating"), Settled(True, "InService")
+    )
+    lines = []
+    monkeypatch.setattr(trigger.log, "info", lambda text, *values: lines.append(text % values))
+    assert (await outcome_of(trigger)).end is End.SUCCEEDED
+    assert lines == ["Endpoint model: Creating", "Endpoint model: Updating"]
+
+
+def test_a_trigger_knows_its_handle():
+    assert SageMakerAsyncInferenceTrigger(**REQUEST).handle == InvocationHandle(
+        **{key: value for key, value in REQUEST.items() if key != "deadline_at"}
+    )
+    endpoint = SageMakerAsyncEndpointTrigger(
+        endpoint_name="model", goal="Deleted", submitted_at=1.0, deadline_at=2.0
+    )
+    assert endpoint.handle == EndpointHandle(endpoint_name="model", goal="Deleted", submitted_at=1.0)
