@@ -56,6 +56,8 @@ class SageMakerAsyncHook(AwsClients):
         try:
             description = self.describe_endpoint(endpoint_name)
         except RequestRejected as error:
+            if not isinstance(error.__cause__, ClientError):
+                raise
             self.log.info("The endpoint is not checked before submission: %s", error)
             return
         admission = admit(endpoint_name, description)
