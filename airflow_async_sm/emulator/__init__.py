@@ -1,0 +1,9 @@
+"""A local stand-in for Amazon SageMaker Asynchronous Inference, with real asynchronous behaviour."""
+
+from __future__ import annotations
+
+from airflow_async_sm.emulator.behaviours import Behaviour
+from airflow_async_sm.emulator.records import RequestRecord, RequestState
+from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
+
+__all__ = ["Behaviour", "RequestRecord", "RequestState", "SageMakerAsyncEmulator"]

@@ -1,0 +1,62 @@
+"""
+boto3 clients for the emulator's own address.
+
+The emulator itself reads inputs, writes outputs and looks up configurations through the same HTTP interface
+as its users, and not through moto's Python objects: what it reads is what a user wrote, and it depends on
+AWS's published interface instead of moto's internals. A call costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+
+# Any credentials are accepted; these can open nothing elsewhere.
+DUMMY_CREDENTIALS: Final = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+
+
+class LocalClients:
+    """One client for each service and region. They are thread-safe, unlike the session that makes them."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._session = boto3.Session(**DUMMY_CREDENTIALS)  # type: ignore[arg-type]
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    def get(self, service: str, region_name: str = "us-east-1") -> Any:
+        """Return the client of ``service`` in ``region_name``."""
+        with self._lock:
+            key = (service, region_name)
+            if key not in self._clients:
+                self._clients[key] = self._make(service, region_name)
+            return self._clients[key]
+
+    def close(self) -> None:
+        """Close every client, and with it the connections that it keeps."""
+        with self._lock:
+            for client in self._clients.values():
+                with contextlib.suppress(Exception):  # What cannot be closed shall not keep the rest open.
+                    client.close()
+            self._clients.clear()
+
+    def _make(self, service: str, region_name: str) -> Any:
+        # No proxy may come between the emulator and itself, whatever the environment says. The path style
+        # matters where the address is a host name and not a number.
+        config = Config(
+            proxies={},
+            max_pool_connections=50,
+            s3={"addressing_style": "path"} if service == "s3" else None,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        return self._session.client(
+            service,  # type: ignore[call-overload]
+            region_name=region_name,
+            endpoint_url=self._url,
+            config=config,
+        )

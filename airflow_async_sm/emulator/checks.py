@@ -1,0 +1,102 @@
+"""What the service refuses in ``CreateModel`` and ``CreateEndpointConfig``, and moto would store silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_async_sm.core import limits
+from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.uris import S3Uri
+from airflow_async_sm.emulator.errors import constraint, control_refusal
+from airflow_async_sm.emulator.plans import UNSUPPORTED_FEATURES
+
+
+def check_model(request: Mapping[str, Any]) -> None:
+    """
+    Check the parts of a ``CreateModel`` request that have published limits.
+
+    :raises AwsError: a name, role, image, model address or environment that the service refuses.
+    """
+    try:
+        limits.MODEL_NAME.check("modelName", request.get("ModelName"))
+        limits.EXECUTION_ROLE_ARN.check("executionRoleArn", request.get("ExecutionRoleArn"))
+        for container in [request.get("PrimaryContainer"), *(request.get("Containers") or [])]:
+            if container is not None:
+                _check_container(container)
+    except InvalidInput as refusal:
+        raise control_refusal(constraint(str(refusal))) from refusal
+
+
+def _check_container(container: Mapping[str, Any]) -> None:
+    if "Image" in container:
+        limits.IMAGE.check("image", container["Image"])
+    if "ModelDataUrl" in container:
+        limits.MODEL_DATA_URL.check("modelDataUrl", container["ModelDataUrl"])
+    environment = container.get("Environment") or {}
+    if len(environment) > limits.ENVIRONMENT_ENTRIES:
+        raise InvalidInput(
+            f"environment has {len(environment)} entries; "
+            f"SageMaker accepts at most {limits.ENVIRONMENT_ENTRIES}."
+        )
+    for key, value in environment.items():
+        limits.ENVIRONMENT_KEY.check("environment key", key)
+        limits.ENVIRONMENT_VALUE.check("environment value", value)
+
+
+def check_endpoint_config(request: Mapping[str, Any]) -> None:
+    """
+    Check the parts of a ``CreateEndpointConfig`` request that have published limits.
+
+    :raises AwsError: a name, count, address or topic that the service refuses, or a feature that asynchronous
+        endpoints do not support.
+    """
+    variants = request.get("ProductionVariants") or []
+    try:
+        limits.ENDPOINT_CONFIG_NAME.check("endpointConfigName", request.get("EndpointConfigName"))
+        if not variants:
+            raise InvalidInput("productionVariants is empty; give one.")
+        for variant in variants:
+            _check_variant(variant)
+        asynchronous = request.get("AsyncInferenceConfig")
+        if asynchronous:
+            _check_async(asynchronous)
+    except InvalidInput as refusal:
+        raise control_refusal(constraint(str(refusal))) from refusal
+    if asynchronous and _uses_more_than_async_can(request):
+        raise control_refusal(UNSUPPORTED_FEATURES)
+
+
+def _check_variant(variant: Mapping[str, Any]) -> None:
+    limits.ENDPOINT_CONFIG_NAME.check("variantName", variant.get("VariantName"))
+    if "InstanceType" in variant:
+        limits.INSTANCE_TYPE.check("instanceType", variant["InstanceType"])
+        limits.INITIAL_INSTANCE_COUNT.check("initialInstanceCount", variant.get("InitialInstanceCount", 1))
+
+
+def _check_async(config: Mapping[str, Any]) -> None:
+    output = config.get("OutputConfig") or {}
+    # The API model does not require the output path, the guide treats it as required; without one there is no
+    # place for a result.
+    for member in ("S3OutputPath", "S3FailurePath"):
+        if member == "S3OutputPath" or member in output:
+            limits.S3_PATH.check(member, output.get(member))
+            S3Uri.parse(output[member], argument=member)
+    for topic in ("SuccessTopic", "ErrorTopic"):
+        if topic in (output.get("NotificationConfig") or {}):
+            limits.TOPIC_ARN.check(topic, output["NotificationConfig"][topic])
+    if "KmsKeyId" in output:
+        limits.KMS_KEY_ID.check("kmsKeyId", output["KmsKeyId"])
+    concurrency = (config.get("ClientConfig") or {}).get("MaxConcurrentInvocationsPerInstance")
+    if concurrency is not None:
+        limits.MAX_CONCURRENT_INVOCATIONS.check("maxConcurrentInvocationsPerInstance", concurrency)
+
+
+def _uses_more_than_async_can(request: Mapping[str, Any]) -> bool:
+    variants = request["ProductionVariants"]
+    return (
+        len(variants) > 1
+        or "ServerlessConfig" in variants[0]
+        or bool(request.get("ShadowProductionVariants"))
+        or bool((request.get("DataCaptureConfig") or {}).get("EnableCapture"))
+    )

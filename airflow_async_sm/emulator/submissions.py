@@ -1,0 +1,110 @@
+"""``InvokeEndpointAsync``: the request as it comes in, held against the service's limits."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from airflow_async_sm.core import limits
+from airflow_async_sm.core.limits import InvalidInput, NumberLimit
+from airflow_async_sm.core.uris import S3Uri
+from airflow_async_sm.emulator.errors import constraint, runtime_refusal
+from airflow_async_sm.emulator.plans import AsyncPlan
+
+_PREFIX: Final = "x-amzn-sagemaker-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """The members of one request. What the caller left out is ``None``, or the service's default."""
+
+    body: bytes | None
+    input_location: str | None
+    content_type: str | None
+    accept: str | None
+    custom_attributes: str | None
+    inference_id: str
+    output_path_extension: str | None
+    filename: str | None
+    request_ttl: int
+    invocation_timeout: int
+
+    @classmethod
+    def parse(cls, headers: Mapping[str, str], body: bytes) -> Submission:
+        """
+        Read a request.
+
+        :param headers: HTTP headers, their names in lower case.
+        :param body: The HTTP payload. An empty one means that the caller sent none.
+        :raises AwsError: a member breaks a limit, or there is not exactly one of payload and
+            ``InputLocation``.
+        """
+        try:
+            return cls._parse(headers, body)
+        except InvalidInput as refusal:
+            raise runtime_refusal(constraint(str(refusal))) from refusal
+
+    @classmethod
+    def _parse(cls, headers: Mapping[str, str], body: bytes) -> Submission:
+        def text(name: str, check: Callable[[str, object], str]) -> str | None:
+            value = headers.get(_PREFIX + name.lower())
+            return None if value is None else check(name, value)
+
+        def number(name: str, limit: NumberLimit, default: int) -> int:
+            value = headers.get(_PREFIX + name.lower())
+            return default if value is None else limit.check(name, _whole(name, value))
+
+        # Whether the object exists, or can exist, is found out when it is downloaded.
+        input_location = text("InputLocation", limits.INPUT_LOCATION.check)
+        if bool(body) == (input_location is not None):
+            raise InvalidInput("exactly one of 'Body' and 'InputLocation' must be given.")
+        limits.BODY_BYTES.check("Body", len(body))
+        return cls(
+            body=body or None,
+            input_location=input_location,
+            content_type=text("Content-Type", limits.CONTENT_TYPE.check),
+            accept=text("Accept", limits.ACCEPT.check),
+            custom_attributes=text("Custom-Attributes", limits.CUSTOM_ATTRIBUTES.check),
+            inference_id=text("Inference-Id", limits.INFERENCE_ID.check) or str(uuid.uuid4()),
+            output_path_extension=text("S3OutputPathExtension", limits.S3_OUTPUT_PATH_EXTENSION.check),
+            filename=text("Filename", limits.FILENAME.check),
+            request_ttl=number("RequestTTLSeconds", limits.REQUEST_TTL, limits.DEFAULT_REQUEST_TTL),
+            invocation_timeout=number(
+                "InvocationTimeoutSeconds", limits.INVOCATION_TIMEOUT, limits.DEFAULT_INVOCATION_TIMEOUT
+            ),
+        )
+
+    def container_headers(self) -> dict[str, str]:
+        """Return the headers that the container gets: only what the caller gave."""
+        given = {
+            "Content-Type": self.content_type,
+            "Accept": self.accept,
+            "X-Amzn-SageMaker-Custom-Attributes": self.custom_attributes,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def places(self, plan: AsyncPlan, request_id: str) -> tuple[S3Uri, S3Uri | None]:
+        """
+        Return where the output and the failure object go.
+
+        How the extension and the file name enter the keys is not documented. Both are used as they are: the
+        extension as folders on both sides, the file name without a suffix for the output.
+
+        :param plan: The endpoint's paths.
+        :param request_id: What the keys are made of where the caller gave no file name. It is not the
+            inference id.
+        """
+        extension = self.output_path_extension or ""
+        output = plan.output.join(extension, self.filename or f"{request_id}.out")
+        if plan.failure is None:
+            return output, None
+        return output, plan.failure.join(extension, f"{self.filename or request_id}-error.out")
+
+
+def _whole(name: str, value: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,18}", value):
+        raise InvalidInput(f"{name} is {value!r}; it must be a whole number.")
+    return int(value)

@@ -1,0 +1,287 @@
+"""Tests that need an emulator of their own: other waits, images or time."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from airflow_async_sm.emulator import Behaviour, SageMakerAsyncEmulator
+from tests.world import PROGRAM
+
+
+def is_listening(port):
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_endpoint_is_creating_and_then_in_service(make_world):
+    world = make_world(behaviour=Behaviour(creation_seconds=0.8))
+    name = world.configure(instances=2)
+
+    created = world.control.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    before = world.control.describe_endpoint(EndpointName=name)
+    world.wait("endpoint_in_service", name)
+    after = world.control.describe_endpoint(EndpointName=name)
+
+    assert created["EndpointArn"] == world.arn("endpoint", name)
+    assert before["EndpointStatus"] == "Creating"
+    assert before["ProductionVariants"][0]["CurrentInstanceCount"] == 0
+    assert after["EndpointStatus"] == "InService"
+    assert after["EndpointConfigName"] == name
+    assert after["ProductionVariants"] == [
+        {
+            "VariantName": "AllTraffic",
+            "CurrentWeight": 1.0,
+            "DesiredWeight": 1.0,
+            "CurrentInstanceCount": 2,
+            "DesiredInstanceCount": 2,
+        }
+    ]
+    assert after["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"] == "s3://contract-bucket/out"
+    assert (after["LastModifiedTime"] - after["CreationTime"]).total_seconds() >= 0.8
+
+
+def test_container_that_is_never_healthy(make_world):
+    behaviour = Behaviour(creation_seconds=0, container_start_timeout=0.5)
+    world = make_world(behaviour=behaviour)
+    reason = world.fail(environment={"MODE": "sick"})["FailureReason"]
+    assert "within 0.5 seconds" in reason
+
+
+def test_server_that_is_not_there(make_world):
+    behaviour = Behaviour(creation_seconds=0, container_start_timeout=0.3)
+    world = make_world(behaviour=behaviour, images={"remote": "http://127.0.0.1:9/base/"})
+    assert "0.3 seconds" in world.fail(image="remote")["FailureReason"]
+
+
+def test_command_that_cannot_be_started(make_world):
+    world = make_world(images={"absent": ["/no/such/program"]})
+    assert "cannot be started" in world.fail(image="absent")["FailureReason"]
+
+
+def test_endpoint_is_deleting_and_then_gone(make_world, refused):
+    world = make_world(behaviour=Behaviour(creation_seconds=0, deletion_seconds=0.5))
+    name = world.deploy()
+    response = world.ended(world.submit(name, mode="environment_back"))
+    port = int(json.loads(world.body(response.output_location))["SAGEMAKER_BIND_TO_PORT"])
+
+    world.control.delete_endpoint(EndpointName=name)
+    status = world.control.describe_endpoint(EndpointName=name)["EndpointStatus"]
+    again = refused(world.control.create_endpoint, EndpointName=name, EndpointConfigName=name)
+    twice = refused(world.control.delete_endpoint, EndpointName=name)
+    world.wait("endpoint_deleted", name)
+
+    assert status == "Deleting"
+    assert again[1].startswith("Cannot create already existing endpoint")
+    assert twice == (
+        "ValidationException",
+        f'Cannot update in-progress endpoint "{world.arn("endpoint", name)}".',
+    )
+    assert refused(world.control.describe_endpoint, EndpointName=name) == (
+        "ValidationException",
+        f'Could not find endpoint "{world.arn("endpoint", name)}".',
+    )
+    assert not is_listening(port)
+
+
+def test_endpoint_that_is_creating_is_refused(make_world, refused):
+    world = make_world(behaviour=Behaviour(creation_seconds=600))
+    name = world.configure()
+    world.control.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    assert refused(world.control.delete_endpoint, EndpointName=name)[1].startswith(
+        "Cannot update in-progress"
+    )
+    assert "is Creating" in refused(world.submit, name)[1]
+
+
+def test_request_that_waits_too_long_leaves_nothing(make_world, quick_clock):
+    world = make_world(clock=quick_clock)
+    name = world.deploy(concurrency=1)
+    running = world.submit(name, mode="hang", InvocationTimeoutSeconds=3600)
+    waiting = world.submit(name, RequestTTLSeconds=60)
+
+    record = world.ended(waiting)
+
+    assert record.state == "expired"
+    assert record.finished_at - record.submitted_at >= 60
+    assert (record.started_at, record.invocations) == (None, 0)
+    assert not world.exists(waiting["OutputLocation"])
+    assert not world.exists(waiting["FailureLocation"])
+    assert world.record(running).state == "running"
+
+
+def test_default_time_limit_is_a_quarter_of_an_hour(make_world, quick_clock):
+    world = make_world(clock=quick_clock)
+    name = world.deploy()
+    record = world.ended(world.submit(name, mode="hang"))
+    assert 900 <= record.finished_at - record.started_at < 3_600
+    assert record.reason.startswith("Timed out uploading object")
+
+
+def test_server_that_runs_already_is_used_and_left_alone(make_world, eventually, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", str(port))
+    with subprocess.Popen(PROGRAM) as server:
+        try:
+            eventually(lambda: is_listening(port))
+            world = make_world(images={"remote": f"http://127.0.0.1:{port}"})
+            name = world.deploy(image="remote")
+            assert world.ended(world.submit(name)).state == "succeeded"
+            world.control.delete_endpoint(EndpointName=name)
+            world.wait("endpoint_deleted", name)
+            assert is_listening(port)
+        finally:
+            server.terminate()
+
+
+class TestStop:
+    def test_nothing_is_left_when_requests_are_running(self, make_world, eventually):
+        threads_before = set(threading.enumerate())
+        world = make_world()
+        name = world.deploy(concurrency=2, instances=2)
+        response = world.ended(world.submit(name, mode="environment_back"))
+        container = json.loads(world.body(response.output_location))
+        running = [world.submit(name, mode="hang") for _ in range(4)]
+        queued = [world.submit(name) for _ in range(5)]
+        eventually(lambda: all(world.record(response).state == "running" for response in running))
+        emulator_port = urlsplit(world.emulator.url).port
+
+        before = time.monotonic()
+        world.emulator.stop()
+
+        assert time.monotonic() - before < 5
+        assert set(threading.enumerate()) == threads_before
+        assert not is_listening(int(container["SAGEMAKER_BIND_TO_PORT"]))
+        assert not is_listening(emulator_port)
+        assert not Path(container["SM_MODEL_DIR"]).parents[1].exists()
+        assert {world.record(response).state for response in (*running, *queued)} == {"dropped"}
+        with pytest.raises(RuntimeError, match="not running"):
+            _ = world.emulator.url
+        with pytest.raises(RuntimeError, match="not running"):
+            world.emulator.client("s3")
+        world.emulator.stop()
+
+    def test_container_that_ignores_the_request_to_end_is_ended(self, make_world):
+        world = make_world(behaviour=Behaviour(creation_seconds=0, container_stop_grace=0.2))
+        name = world.deploy(environment={"MODE": "stubborn"})
+        response = world.ended(world.submit(name, mode="environment_back"))
+        port = int(json.loads(world.body(response.output_location))["SAGEMAKER_BIND_TO_PORT"])
+        world.emulator.stop()
+        assert not is_listening(port)
+
+    def test_container_that_is_still_starting_is_ended(self, make_world, eventually):
+        world = make_world()
+        name = world.configure(environment={"MODE": "sick"})
+        world.control.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        before = time.monotonic()
+        world.emulator.stop()
+        assert time.monotonic() - before < 5
+
+    def test_endpoint_that_is_being_deleted_does_not_hold_it_up(self, make_world):
+        world = make_world(behaviour=Behaviour(creation_seconds=0, deletion_seconds=600))
+        name = world.deploy()
+        world.control.delete_endpoint(EndpointName=name)
+        before = time.monotonic()
+        world.emulator.stop()
+        assert time.monotonic() - before < 5
+
+    def test_open_connection_does_not_hold_it_up(self, make_world):
+        world = make_world()
+        address = urlsplit(world.emulator.url)
+        with socket.create_connection((address.hostname, address.port)) as idle:
+            idle.sendall(b"POST / HTTP/1.1\r\n")
+            # Connections are taken in order: when this one is answered, the other has its thread.
+            world.s3.list_buckets()
+            before = time.monotonic()
+            world.emulator.stop()
+            assert time.monotonic() - before < 5
+
+    def test_new_work_is_refused_meanwhile(self, make_world, eventually):
+        world = make_world(behaviour=Behaviour(creation_seconds=0, container_stop_grace=2))
+        name = world.deploy(environment={"MODE": "stubborn"})
+        scope = "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/sagemaker/aws4_request, Signature=x"
+        url = f"{world.emulator.url}/endpoints/{name}/async-invocations"
+
+        def refusal():
+            request = urllib.request.Request(url, data=b"x", headers={"Authorization": scope})
+            try:
+                with urllib.request.urlopen(request, timeout=10):
+                    return None
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, error.headers["x-amzn-ErrorType"]
+
+        stopping = threading.Thread(target=world.emulator.stop)
+        stopping.start()
+        assert eventually(refusal) == (503, "ServiceUnavailable")
+        stopping.join(10)
+        assert not stopping.is_alive()
+
+    def test_next_emulator_begins_empty(self, make_world):
+        first = make_world()
+        name = first.deploy()
+        first.emulator.stop()
+        second = make_world()
+        assert second.control.list_endpoints()["Endpoints"] == []
+        assert second.control.list_models()["Models"] == []
+        assert [bucket["Name"] for bucket in second.s3.list_buckets()["Buckets"]] == ["contract-bucket"]
+        assert second.emulator.requests() == []
+        assert name not in {path.name for path in Path(tempfile.gettempdir()).iterdir()}
+
+    def test_emulator_can_be_started_again(self):
+        emulator = SageMakerAsyncEmulator()
+        for _ in range(2):
+            with emulator:
+                assert emulator.client("sts").get_caller_identity()["Account"] == "123456789012"
+
+
+class TestOnlyOne:
+    def test_second_emulator_is_refused_and_the_first_goes_on(self, make_world):
+        world = make_world()
+        with pytest.raises(RuntimeError, match="stop it before"), SageMakerAsyncEmulator():
+            pass
+        assert world.s3.list_buckets()["Buckets"]
+
+    def test_failed_start_leaves_the_way_free(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(OSError, match="in use"):
+                SageMakerAsyncEmulator(port=port).start()
+        with SageMakerAsyncEmulator(host="0.0.0.0", port=port) as emulator:
+            assert emulator.url == f"http://127.0.0.1:{port}"
+
+
+def test_bug_while_an_endpoint_comes_up_makes_it_fail(make_world, monkeypatch, caplog):
+    def broken(*arguments):
+        raise ZeroDivisionError("a bug of the emulator")
+
+    monkeypatch.setattr("airflow_async_sm.emulator.endpoints.unpack_model_data", broken)
+    assert make_world().fail()["FailureReason"] == "The emulator itself failed; see its log."
+    assert "a bug of the emulator" in caplog.text
+
+
+def test_bug_in_an_answer_costs_one_request(make_world, monkeypatch, caplog):
+    world = make_world()
+
+    def broken(door, request):
+        raise ConnectionError("cut off") if request.path == "/cut" else AssertionError("a bug")
+
+    monkeypatch.setattr("airflow_async_sm.emulator.responses.FrontDoor._answer", broken)
+    for path in ("/cut", "/bug"):
+        with pytest.raises(OSError), urllib.request.urlopen(world.emulator.url + path, timeout=10):  # noqa: PT011
+            pass
+    monkeypatch.undo()
+    assert world.s3.list_buckets()["Buckets"]

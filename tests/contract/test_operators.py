@@ -1,0 +1,256 @@
+"""The operators against the emulator: waiting on the worker and in the triggerer come to the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from importlib import import_module
+
+import pytest
+
+from airflow_async_sm.exceptions import (
+    EndpointNotReady,
+    InferenceExpired,
+    InferenceFailed,
+    RequestRejected,
+    WaitTimedOut,
+)
+from airflow_async_sm.operators.endpoint import SageMakerAsyncDeleteOperator, SageMakerAsyncDeployOperator
+from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
+from tests.world import BUCKET, ROLE, aws_connection
+
+try:
+    from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+except ImportError:
+    from airflow.exceptions import AirflowFailException, TaskDeferred
+
+
+class TaskInstance:
+    def xcom_push(self, key, value):
+        json.dumps(value)
+
+
+@pytest.fixture(autouse=True)
+def settled_at_once(monkeypatch):
+    """No worker process lingers here, so a trigger may answer at once."""
+    monkeypatch.setattr("airflow_async_sm.triggers.base._settling_time", lambda: 0.0)
+
+
+@pytest.fixture(params=[False, True], ids=["blocking", "deferrable"])
+def run(request, world, monkeypatch):
+    """Return a function that runs an operator to its end, in one mode, as Airflow would."""
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(world.emulator.url))
+
+    def to_its_end(kind, **arguments):
+        def fresh():
+            return kind(task_id="task", deferrable=request.param, poll_interval=1, **arguments)
+
+        try:
+            return fresh().execute({"ti": TaskInstance()})
+        except TaskDeferred as deferred:
+            assert request.param
+            path, kwargs = deferred.trigger.serialize()
+            module, _, name = path.rpartition(".")
+            trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
+            (event,) = asyncio.run(drain(trigger))
+            resume = getattr(fresh(), deferred.method_name)
+            return resume({}, event=json.loads(json.dumps(event)), **deferred.kwargs)
+
+    return to_its_end
+
+
+async def drain(trigger):
+    return [event.payload async for event in trigger.run()]
+
+
+def deployment(**changes):
+    arguments = {
+        "endpoint_name": f"op-{uuid.uuid4().hex[:12]}",
+        "image": "program",
+        "execution_role_arn": ROLE,
+        "output_path": f"s3://{BUCKET}/answers",
+        "instance_type": "ml.m5.large",
+    }
+    return arguments | changes
+
+
+class TestDeployAndDelete:
+    def test_an_endpoint_comes_and_goes(self, run, world):
+        arguments = deployment()
+        name = arguments["endpoint_name"]
+        result = run(SageMakerAsyncDeployOperator, **arguments)
+        assert result == {
+            "endpoint_name": name,
+            "endpoint_config_name": name,
+            "model_name": name,
+            "output_path": f"s3://{BUCKET}/answers",
+            "failure_path": f"s3://{BUCKET}/answers-failures",
+        }
+        assert world.control.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
+
+        names = {"endpoint_name": name, "endpoint_config_name": name, "model_name": name}
+        assert run(SageMakerAsyncDeleteOperator, **names) == names
+        assert run(SageMakerAsyncDeleteOperator, **names) == names
+        for listed in ("list_endpoints", "list_endpoint_configs", "list_models"):
+            assert name not in json.dumps(getattr(world.control, listed)(NameContains=name), default=str)
+
+    def test_an_endpoint_that_fails_ends_the_task_with_its_reason(self, run):
+        with pytest.raises(EndpointNotReady, match="did not become InService: Failed: .*log group"):
+            run(SageMakerAsyncDeployOperator, **deployment(image="unknown/image:1"))
+
+    def test_only_what_is_named_is_deleted(self, run, world):
+        arguments = deployment()
+        name = arguments["endpoint_name"]
+        run(SageMakerAsyncDeployOperator, **arguments)
+        run(SageMakerAsyncDeleteOperator, endpoint_name=name)
+        assert world.control.describe_endpoint_config(EndpointConfigName=name)
+        assert world.control.describe_model(ModelName=name)
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"execution_role_arn": ""}, "execution_role_arn is empty; give the ARN of an IAM role"),
+            ({"execution_role_arn": None}, "execution_role_arn must be text"),
+            ({"output_path": "answers"}, "output_path is 'answers'; expected s3://bucket/key"),
+            ({"model_data_url": "s3://bucket"}, "it names no object"),
+            ({"endpoint_name": "a_b"}, "endpoint_name is 'a_b'"),
+            ({"initial_instance_count": 0}, "initial_instance_count is 0 instances"),
+        ],
+    )
+    def test_bad_input_is_refused_before_anything_is_created(self, run, world, change, complaint):
+        before = [
+            world.control.list_models()["Models"],
+            world.control.list_endpoint_configs()["EndpointConfigs"],
+        ]
+        with pytest.raises(RequestRejected) as refused:
+            run(SageMakerAsyncDeployOperator, **deployment(**change))
+        assert complaint in str(refused.value)
+        assert isinstance(refused.value, AirflowFailException)
+        after = [
+            world.control.list_models()["Models"],
+            world.control.list_endpoint_configs()["EndpointConfigs"],
+        ]
+        assert after == before
+
+    @pytest.mark.parametrize("name", ["endpoint_name", "endpoint_config_name", "model_name"])
+    def test_a_name_that_cannot_be_is_refused_before_anything_is_deleted(self, run, world, echo, name):
+        with pytest.raises(RequestRejected, match=f"{name} is 'a_b'"):
+            run(SageMakerAsyncDeleteOperator, **({"endpoint_name": echo} | {name: "a_b"}))
+        assert world.control.describe_endpoint(EndpointName=echo)["EndpointStatus"] == "InService"
+
+
+class TestInvoke:
+    @pytest.mark.parametrize(
+        ("payload", "received", "content_type"),
+        [
+            ({"instances": [[1, 2]]}, b'{"instances":[[1,2]]}', "application/json"),
+            ("1,2\n", b"1,2\n", "text/plain; charset=utf-8"),
+            (b"\x00\xff", b"\x00\xff", "application/octet-stream"),
+        ],
+    )
+    def test_the_model_gets_the_payload_and_its_answer_is_pointed_to(
+        self, run, world, echo, payload, received, content_type
+    ):
+        result = run(
+            SageMakerAsyncInvokeOperator, endpoint_name=echo, payload=payload, custom_attributes="echo"
+        )
+        assert set(result) == {"endpoint_name", "inference_id", "output_location"}
+        answer = world.get(result["output_location"])
+        assert answer["Body"].read() == received
+        assert answer["ContentType"] == content_type
+
+    def test_an_object_in_s3_is_sent(self, run, world, echo):
+        location = world.put(b"a,b\n1,2\n", ContentType="text/csv")
+        result = run(SageMakerAsyncInvokeOperator, endpoint_name=echo, input_location=location)
+        assert world.body(result["output_location"]) == b"a,b\n1,2\n"
+
+    def test_a_model_that_answers_400_fails_the_task_with_its_words(self, run, echo):
+        with pytest.raises(InferenceFailed) as failed:
+            run(SageMakerAsyncInvokeOperator, endpoint_name=echo, payload=[1], custom_attributes="refuse")
+        assert '{"message": "Unknown task", "status":  "error"}' in str(failed.value)
+        assert failed.value.endpoint_name == echo
+        assert failed.value.location.endswith("-error.out")
+
+    def test_a_model_that_hangs_beyond_its_invocation_timeout_fails_the_task(self, run, echo):
+        with pytest.raises(InferenceFailed, match="Timed out"):
+            run(
+                SageMakerAsyncInvokeOperator,
+                endpoint_name=echo,
+                payload=[1],
+                custom_attributes="hang",
+                invocation_timeout=1,
+            )
+
+    def test_the_tasks_own_deadline_ends_the_wait(self, run, echo):
+        with pytest.raises(WaitTimedOut, match="has no answer after 2 s"):
+            run(
+                SageMakerAsyncInvokeOperator,
+                endpoint_name=echo,
+                payload=[1],
+                custom_attributes="hang",
+                invocation_timeout=30,
+                timeout=2,
+            )
+
+    def test_a_failure_that_leaves_no_trace_ends_as_expired(self, run, world, monkeypatch):
+        monkeypatch.setattr("airflow_async_sm.core.limits.EXPIRY_SLACK", -58)
+        name = world.deploy(failure=None)
+        with pytest.raises(InferenceExpired, match="has no failure path.*/aws/sagemaker/Endpoints/"):
+            run(
+                SageMakerAsyncInvokeOperator,
+                endpoint_name=name,
+                payload=[1],
+                custom_attributes="refuse",
+                request_ttl=60,
+                invocation_timeout=1,
+            )
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"payload": None}, "neither is given"),
+            ({"input_location": "s3://bucket/in"}, "both are given"),
+            ({"payload": b""}, "body is empty"),
+            (
+                {"payload": b"x" * 128_001},
+                "payload has 128,001 bytes; SageMaker accepts at most 128,000 inline",
+            ),
+            ({"payload": object()}, "payload of type object cannot be written as JSON"),
+            ({"payload": None, "input_location": "bucket/in"}, "input_location is 'bucket/in'"),
+            ({"payload": None, "input_location": "s3://bucket/"}, "names no object"),
+            ({"request_ttl": 59}, "request_ttl is 59 seconds; SageMaker accepts 60 to 21,600"),
+            ({"request_ttl": 21_601}, "request_ttl is 21,601 seconds"),
+            ({"invocation_timeout": 0}, "invocation_timeout is 0 seconds; SageMaker accepts 1 to 3,600"),
+            ({"invocation_timeout": 3_601}, "invocation_timeout is 3,601 seconds"),
+            ({"inference_id": "x" * 65}, "inference_id has 65 characters"),
+            ({"endpoint_name": "no-such-endpoint"}, "Endpoint 'no-such-endpoint' does not exist"),
+            ({"endpoint_name": "arn:aws:sagemaker:us-east-1:1:endpoint/x"}, "a name, not an ARN"),
+        ],
+    )
+    def test_bad_input_is_refused_before_anything_is_submitted(self, run, world, echo, change, complaint):
+        before = len(world.emulator.requests())
+        with pytest.raises(RequestRejected) as refused:
+            run(SageMakerAsyncInvokeOperator, **({"endpoint_name": echo, "payload": [1]} | change))
+        assert complaint in str(refused.value)
+        assert "Nothing was submitted" in str(refused.value)
+        assert isinstance(refused.value, AirflowFailException)
+        assert len(world.emulator.requests()) == before
+
+    def test_an_endpoint_that_is_not_asynchronous_is_refused(self, run, world):
+        name = world.configure(asynchronous=False)
+        world.control.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        with pytest.raises(RequestRejected, match="is not asynchronous.*Nothing was submitted"):
+            run(SageMakerAsyncInvokeOperator, endpoint_name=name, payload=[1])
+
+    def test_a_handle_comes_back_at_once_where_nobody_waits(self, run, world, echo):
+        result = run(
+            SageMakerAsyncInvokeOperator,
+            endpoint_name=echo,
+            payload=[1],
+            custom_attributes="hang",
+            invocation_timeout=1,
+            wait_for_completion=False,
+        )
+        assert set(result) >= {"inference_id", "output_location", "failure_location", "expires_at"}
+        assert world.record({"OutputLocation": result["output_location"]}).state in {"queued", "running"}

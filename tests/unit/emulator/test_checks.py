@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_async_sm.emulator.checks import check_endpoint_config, check_model
+from airflow_async_sm.emulator.errors import AwsError
+
+MODEL = {"ModelName": "m", "ExecutionRoleArn": "arn:aws:iam::123456789012:role/r"}
+VARIANT = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+CONFIG = {"EndpointConfigName": "c", "ProductionVariants": [VARIANT]}
+ASYNC = {"OutputConfig": {"S3OutputPath": "s3://bucket/out"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ModelName": "a_b"}, "modelName"),
+        ({"ModelName": None}, "modelName must be text"),
+        ({"ExecutionRoleArn": "admin"}, "executionRoleArn"),
+        ({"PrimaryContainer": {"Image": "a b"}}, "image"),
+        ({"Containers": [{"Image": "x" * 256}]}, "image"),
+        ({"PrimaryContainer": {"ModelDataUrl": "ftp://x"}}, "modelDataUrl"),
+        ({"PrimaryContainer": {"Environment": {"1A": "x"}}}, "environment key"),
+        ({"PrimaryContainer": {"Environment": {"A": "x" * 1025}}}, "environment value"),
+        ({"PrimaryContainer": {"Environment": {f"A{i}": "" for i in range(101)}}}, "101 entries"),
+    ],
+)
+def test_bad_model_is_refused(change, message):
+    with pytest.raises(AwsError, match=message) as refusal:
+        check_model({**MODEL, **change})
+    assert refusal.value.code == "ValidationException"
+
+
+def test_good_model_passes():
+    check_model(
+        {**MODEL, "PrimaryContainer": {"Image": "r/i:1", "ModelDataUrl": "s3://b/m", "Environment": {}}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"EndpointConfigName": "-c"}, "endpointConfigName"),
+        ({"ProductionVariants": []}, "productionVariants is empty"),
+        ({"ProductionVariants": [{**VARIANT, "VariantName": "a b"}]}, "variantName"),
+        ({"ProductionVariants": [{**VARIANT, "InstanceType": "m5.large"}]}, "instanceType"),
+        ({"ProductionVariants": [{**VARIANT, "InitialInstanceCount": 0}]}, "initialInstanceCount"),
+        ({"AsyncInferenceConfig": ASYNC, "DataCaptureConfig": {"EnableCapture": True}}, "not supported"),
+    ],
+)
+def test_bad_configuration_is_refused(change, message):
+    with pytest.raises(AwsError, match=message) as refusal:
+        check_endpoint_config({**CONFIG, **change})
+    assert refusal.value.code == "ValidationException"
+
+
+def test_good_configuration_passes():
+    topics = {"SuccessTopic": "arn:aws:sns:us-east-1:123456789012:t"}
+    output = {
+        **ASYNC["OutputConfig"],
+        "S3FailurePath": "https://bucket.s3.us-east-1.amazonaws.com/f",
+        "KmsKeyId": "alias/k",
+        "NotificationConfig": topics,
+    }
+    concurrency = {"MaxConcurrentInvocationsPerInstance": 1000}
+    check_endpoint_config(
+        {**CONFIG, "AsyncInferenceConfig": {"OutputConfig": output, "ClientConfig": concurrency}}
+    )
+    check_endpoint_config(CONFIG)

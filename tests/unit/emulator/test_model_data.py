@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from airflow_async_sm.emulator.model_data import ProvisioningFailed, unpack_model_data
+
+
+class OneObject:
+    """An S3 client with one object in it."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def get_object(self, **place):
+        assert place == {"Bucket": "bucket", "Key": "model.tar.gz"}
+        return {"Body": io.BytesIO(self.content)}
+
+
+def archive(*members):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for member in members:
+            tar.addfile(member)
+    return packed.getvalue()
+
+
+def link(name, target):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, target
+    return member
+
+
+def test_without_an_address_the_folder_stays_empty(tmp_path):
+    unpack_model_data(None, tmp_path, OneObject(b""))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "member", [tarfile.TarInfo("../escaped"), link("l", "/etc/passwd"), link("l", "../../x")]
+)
+def test_member_that_leads_outside_is_refused(tmp_path, member):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with pytest.raises(ProvisioningFailed, match=r"valid tar\.gz archive"):
+        unpack_model_data("s3://bucket/model.tar.gz", folder, OneObject(archive(member)))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert list(folder.iterdir()) == []
+
+
+def test_truncated_archive_is_refused(tmp_path):
+    content = archive(*(tarfile.TarInfo(f"file-{number}") for number in range(100)))
+    with pytest.raises(ProvisioningFailed, match=r"valid tar\.gz archive"):
+        unpack_model_data("s3://bucket/model.tar.gz", tmp_path, OneObject(content[: len(content) // 2]))
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/folder/", "file:///etc/passwd"])
+def test_address_that_is_no_object_is_refused(tmp_path, url):
+    with pytest.raises(ProvisioningFailed, match="Failed to download model data"):
+        unpack_model_data(url, tmp_path, OneObject(b""))

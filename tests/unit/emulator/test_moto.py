@@ -1,0 +1,25 @@
+"""What the emulator changes in moto is what it was when the change was written."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+
+from moto.sagemaker.models import FakeEndpointConfig
+
+from airflow_async_sm.emulator.http_server import every_instance_type
+
+
+def test_replaced_function_is_the_one_that_was_read():
+    source = inspect.getsource(FakeEndpointConfig.validate_instance_type)
+    assert (
+        hashlib.sha256(source.encode()).hexdigest()
+        == "bdc591b519e97fd127066f2a1539c1bd9e3350150410b75113459e1555561967"
+    ), "moto changed its check of instance types: see whether it must still be replaced, then note its hash"
+
+
+def test_replacement_is_undone():
+    original = FakeEndpointConfig.validate_instance_type
+    with every_instance_type():
+        assert FakeEndpointConfig.validate_instance_type is not original
+    assert FakeEndpointConfig.validate_instance_type is original

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from airflow_async_sm.emulator import RequestRecord, RequestState
+from airflow_async_sm.emulator.records import RequestLog
+
+
+def record(number=1, **changes):
+    made = RequestRecord(
+        request_id=str(number),
+        endpoint="e",
+        region="r",
+        inference_id="i",
+        state=RequestState.QUEUED,
+        input_location=None,
+        output_location="s3://b/o",
+        failure_location=None,
+        submitted_at=1.0,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def test_record_is_frozen_and_plain_json():
+    made = record()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.state = RequestState.FAILED
+    assert json.loads(json.dumps(made.as_json()))["state"] == "queued"
+
+
+def test_log_keeps_order_and_latest_state():
+    log = RequestLog()
+    log.add(record(2))
+    log.add(record(1))
+    log.note("2", state=RequestState.RUNNING, started_at=2.0)
+    assert [(r.request_id, r.state) for r in log.all()] == [("2", "running"), ("1", "queued")]
+
+
+def test_ended_request_does_not_change():
+    log = RequestLog()
+    log.add(record())
+    log.note("1", state=RequestState.EXPIRED)
+    with pytest.raises(RuntimeError, match="has ended as expired"):
+        log.note("1", state=RequestState.SUCCEEDED)
+    assert log.all()[0].state == "expired"
+
+
+def test_counts_are_of_one_endpoint_and_name_every_state():
+    log = RequestLog()
+    for number, changes in enumerate(
+        ({}, {"state": RequestState.FAILED}, {"region": "other"}, {"endpoint": "f"})
+    ):
+        log.add(record(number, **changes))
+    counts = log.counts(endpoint="e", region="r")
+    assert set(counts) == {state.value for state in RequestState}
+    assert {state: count for state, count in counts.items() if count} == {"queued": 1, "failed": 1}
