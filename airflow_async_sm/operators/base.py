@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from airflow_async_sm._compat import BaseOperator, Context, conf
+from airflow_async_sm._compat import AirflowException, BaseOperator, Context, conf
 from airflow_async_sm.core.aws import AwsParams
 from airflow_async_sm.core.events import decode_event
 from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
     from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
-__all__ = ["AnyHandle", "SageMakerAsyncBaseOperator"]
+__all__ = ["HANDLE_KEY", "AnyHandle", "SageMakerAsyncBaseOperator"]
 
 AnyHandle = TypeVar("AnyHandle", InvocationHandle, EndpointHandle)
+
+HANDLE_KEY = "handle"
+
+# What Airflow calls instead of our method when the trigger raised, or outlived its limit.
+_DEFERRAL_FAILED = "__fail__"
 
 # The trigger ends the wait by itself, at its deadline. Airflow's own limit is for a triggerer that no longer
 # runs, so it comes later.
@@ -112,7 +117,7 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
                 f"{error} Nothing was submitted; a retry would be refused as well."
             ) from error
         # Seen while the task waits, and still there when it ends badly.
-        context["ti"].xcom_push(key="handle", value=handle.to_dict())
+        context["ti"].xcom_push(key=HANDLE_KEY, value=handle.to_dict())
         if not self.wait_for_completion:
             return handle.to_dict()
         return self._finish(handle, self._wait(handle))
@@ -133,6 +138,22 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
         if handle is not None and handle != seen.to_dict():
             raise BadTriggerEvent(f"The task was resumed with an event about something else: {seen.subject}.")
         return self._finish(seen, outcome)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> dict[str, Any]:
+        """Go on after the deferral; where the triggerer broke or was gone, say what it waited for."""
+        try:
+            result: dict[str, Any] = super().resume_execution(next_method, next_kwargs, context)
+        except AirflowException as error:
+            if next_method != _DEFERRAL_FAILED:
+                raise
+            ti = context["ti"]
+            stored = ti.xcom_pull(task_ids=self.task_id, key=HANDLE_KEY, map_indexes=ti.map_index)
+            detail = f"the triggerer did not see the wait through ({type(error).__name__}: {error})."
+            outcome = Outcome(end=End.LOOK_FAILED, seen_at=self.clock(), detail=detail)
+            raise outcome_error(self.handle_type.from_dict(stored), outcome) from error
+        return result
 
     def on_kill(self) -> None:
         """Stop waiting. What was submitted goes on: AWS has no way to take it back."""

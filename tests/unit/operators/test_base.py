@@ -45,8 +45,14 @@ class TaskInstance:
     def __init__(self):
         self.pushed = {}
 
+    map_index = -1
+
     def xcom_push(self, key, value):
         self.pushed[key] = value
+
+    def xcom_pull(self, *, task_ids, key, map_indexes):
+        assert (task_ids, map_indexes) == ("invoke", self.map_index)
+        return self.pushed[key]
 
 
 @pytest.fixture
@@ -180,6 +186,23 @@ class TestEndings:
     def test_looks_that_failed_are_no_statement_about_the_request(self, hook):
         with pytest.raises(LookFailed, match="OSError: no route Whether it finished is not known"):
             resumed(Outcome(end=End.LOOK_FAILED, seen_at=1_600.0, detail="OSError: no route"))
+
+    @pytest.mark.parametrize("reason", ["Trigger timeout", "Trigger failure"])
+    def test_a_triggerer_that_broke_or_is_gone_is_no_statement_about_the_request(self, hook, context, reason):
+        hook.look_at_result.return_value = Pending()
+        with pytest.raises(TaskDeferred):
+            operator(deferrable=True).execute(context)
+        with pytest.raises(
+            LookFailed, match=f"Request id-1 .*triggerer did not see .*{reason}.*look at s3://bucket"
+        ):
+            operator(deferrable=True).resume_execution("__fail__", {"error": reason}, context)
+
+    def test_a_resumed_task_goes_on_with_its_event(self, hook, context):
+        kwargs = {
+            "event": encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0)),
+            "handle": HANDLE.to_dict(),
+        }
+        assert operator().resume_execution("execute_complete", kwargs, context) == RESULT
 
     @pytest.mark.parametrize("event", [None, {}, "success", {"version": 1, "handle": {}, "outcome": {}}])
     def test_an_event_that_cannot_be_read_is_refused(self, hook, event):
