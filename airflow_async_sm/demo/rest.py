@@ -1,0 +1,233 @@
+"""Airflow's REST API, as much of it as a run needs: version 2 (Airflow 3) and version 1 (Airflow 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+# Every supported Airflow requires httpx. It keeps connections open, which matters for a poll three times a
+# second.
+import httpx
+
+from airflow_async_sm.demo.configuration import Login
+from airflow_async_sm.demo.errors import RestError
+
+PAGE = 100  # the most that both versions give at once
+TEARDOWN_RULE = "all_done_setup_success"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskInstance:
+    """
+    One task of one run, as the API tells it now.
+
+    :param task_id: Task.
+    :param map_index: Position in a mapped task, -1 if it is not mapped.
+    :param state: Airflow's word for the state; ``None`` before the scheduler has looked at it.
+    :param try_number: Number of the latest try, from 1; 0 before the first.
+    :param started_at: When the latest try started.
+    :param ended_at: When it ended.
+    :param duration: Seconds between the two, as Airflow counts them.
+    """
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration: float | None
+
+
+class RestClient:
+    """
+    A client for one local Airflow.
+
+    :param url: Address of the API server (Airflow 3) or the web server (Airflow 2), without a path.
+    :param major: Major version of that Airflow.
+    :param login: User to log in as; ``None`` where no login is needed.
+    :param timeout: Seconds to wait for an answer.
+    :param transport: Where the requests go instead of the network; for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        major: int,
+        login: Login | None = None,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._v2 = major >= 3
+        self._login = login
+        # The loopback address must never go through a proxy of the caller's environment.
+        self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False, transport=transport)
+        if login is not None and not self._v2:
+            self._http.auth = httpx.BasicAuth(login.username, login.password)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def health(self) -> dict[str, str | None]:
+        """State of each part of Airflow, for example ``{"scheduler": "healthy"}``."""
+        answer = self._call("GET", "/monitor/health" if self._v2 else "/health")
+        return {part: about.get("status") for part, about in answer.items()}
+
+    def has_dag(self, dag_id: str) -> bool:
+        try:
+            self._call("GET", f"/dags/{_part(dag_id)}")
+        except RestError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def import_errors(self) -> dict[str, str]:
+        """Error text per DAG file that cannot be imported."""
+        found = self._pages("/importErrors", "import_errors")
+        return {error["filename"]: error["stack_trace"] for error in found}
+
+    def unpause(self, dag_id: str) -> None:
+        self._call("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
+
+    def leaf_tasks(self, dag_id: str) -> list[str]:
+        """Tasks that nothing but teardowns comes after, teardowns left out."""
+        tasks = self._call("GET", f"/dags/{_part(dag_id)}/tasks")["tasks"]
+        # The API does not say which tasks are teardowns, but all of them, and nothing else, have this rule.
+        working = {task["task_id"]: task for task in tasks if task["trigger_rule"] != TEARDOWN_RULE}
+        return [name for name, task in working.items() if not set(task["downstream_task_ids"]) & set(working)]
+
+    def trigger(self, dag_id: str, *, conf: dict[str, Any] | None, run_id: str | None) -> str:
+        body: dict[str, Any] = {"conf": conf or {}}
+        if self._v2:
+            body["logical_date"] = None
+        if run_id is not None:
+            body["dag_run_id"] = run_id
+        return str(self._call("POST", f"/dags/{_part(dag_id)}/dagRuns", json=body)["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        return str(self._call("GET", _run(dag_id, run_id))["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
+        found = self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances")
+        return [_task_instance(fields) for fields in found]
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, *, key: str, map_index: int) -> Any:
+        """The value a task returned or pushed; ``None`` if there is none."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/xcomEntries/{_part(key)}"
+        try:
+            return self._call("GET", path, params={"map_index": map_index, "stringify": "false"})["value"]
+        except RestError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, *, map_index: int) -> str:
+        """The log of one try, as text."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/logs/{try_number}"
+        params = {"map_index": map_index, "full_content": "true"}
+        if not self._v2:
+            return self._send("GET", self._path(path), params=params, accept="text/plain").text
+        events = self._call("GET", path, params=params)["content"]
+        return "\n".join(line for event in events for line in _log_lines(event))
+
+    def occupied_slots(self) -> int:
+        """Worker slots in use: tasks of the default pool that run or are on their way to a worker."""
+        return int(self._call("GET", "/pools/default_pool")["occupied_slots"])
+
+    def _pages(self, path: str, key: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            answer = self._call("GET", path, params={"limit": PAGE, "offset": len(found)})
+            found += answer[key]
+            if not answer[key] or len(found) >= answer["total_entries"]:
+                return found
+
+    def _path(self, path: str) -> str:
+        return f"/api/{'v2' if self._v2 else 'v1'}{path}"
+
+    def _call(self, method: str, path: str, *, params: Any = None, json: Any = None) -> Any:
+        response = self._send(method, self._path(path), params=params, json=json)
+        try:
+            return response.json()
+        except ValueError:
+            # Unknown addresses are answered with the web page, and status 200.
+            raise RestError(f"{method} {path}", response.status_code, "the answer is not JSON") from None
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Any = None,
+        json: Any = None,
+        accept: str = "application/json",
+    ) -> httpx.Response:
+        self._get_token()
+        try:
+            response = self._http.request(method, path, params=params, json=json, headers={"Accept": accept})
+        except httpx.HTTPError as error:
+            raise RestError(f"{method} {path}", None, repr(error)) from error
+        if response.is_error:
+            raise RestError(f"{method} {path}", response.status_code, response.text[:500])
+        return response
+
+    def _get_token(self) -> None:
+        """Log in to Airflow 3, once."""
+        if not self._v2 or self._login is None or "Authorization" in self._http.headers:
+            return
+        credentials = {"username": self._login.username, "password": self._login.password}
+        try:
+            response = self._http.post("/auth/token", json=credentials)
+        except httpx.HTTPError as error:
+            raise RestError("POST /auth/token", None, repr(error)) from error
+        if response.is_error:
+            raise RestError("POST /auth/token", response.status_code, response.text[:500])
+        self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+
+
+def _part(text: str) -> str:
+    """Quote one part of a path: run ids hold colons and plus signs."""
+    return quote(text, safe="")
+
+
+def _run(dag_id: str, run_id: str) -> str:
+    return f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}"
+
+
+def _task_instance(fields: dict[str, Any]) -> TaskInstance:
+    return TaskInstance(
+        task_id=fields["task_id"],
+        map_index=fields["map_index"],
+        state=fields["state"],
+        try_number=fields["try_number"],
+        started_at=_when(fields["start_date"]),
+        ended_at=_when(fields["end_date"]),
+        duration=fields["duration"],
+    )
+
+
+def _when(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _log_lines(event: str | dict[str, Any]) -> Iterator[str]:
+    """One entry of a structured log as lines of text, with the exceptions it carries."""
+    if isinstance(event, str):
+        yield event
+        return
+    yield " ".join(
+        str(part) for part in (event.get("timestamp"), event.get("level"), event["event"]) if part is not None
+    )
+    for error in event.get("error_detail") or []:
+        yield from _error_lines(error)
+
+
+def _error_lines(error: dict[str, Any]) -> Iterator[str]:
+    for frame in error.get("frames") or []:
+        yield f'  File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
+    yield f"{error.get('exc_type')}: {error.get('exc_value')}"
