@@ -18,7 +18,7 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="airflow-async-sm", description="Try it, or serve it, on this machine.")
+    parser = argparse.ArgumentParser(prog="airflow-async-sm", description="SageMaker Async on this machine.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, purpose) in _COMMANDS.items():
