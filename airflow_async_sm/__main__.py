@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (module, purpose) in _COMMANDS.items():
         module.add_arguments(commands.add_parser(name, help=purpose, description=purpose))
     chosen = parser.parse_args(arguments)
-    return _COMMANDS[chosen.command][0].run(chosen)
+    exit_code: int = _COMMANDS[chosen.command][0].run(chosen)
+    return exit_code
 
 
 if __name__ == "__main__":
