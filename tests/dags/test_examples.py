@@ -72,7 +72,7 @@ def test_example_invoke_single(airflow, emulator, run):
     assert report.slots_while_deferred == 0
 
     answer = airflow.xcom("example_invoke_single", report.run_id, "use_prediction")
-    (request,) = emulator.requests()
+    (request,) = (r for r in emulator.requests() if r.endpoint == "example-diabetes")
     assert answer["output_location"] == request.output_location
     world = World(emulator)
     assert json.loads(world.body(request.output_location)) == answer["prediction"]
@@ -88,7 +88,7 @@ def test_a_model_that_refuses_the_record_fails_the_task_with_its_words(airflow, 
         "use_prediction": "upstream_failed",
         "delete": "success",
     }
-    refused = emulator.requests()[-1]
+    (refused,) = (r for r in emulator.requests() if r.endpoint == "example-refusal")
     body = World(emulator).body(refused.failure_location).decode()
     assert json.loads(body)["error"]
     log = airflow.log("example_invoke_single", report.run_id, "invoke")
