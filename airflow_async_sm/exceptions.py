@@ -23,8 +23,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow_async_sm._compat import AirflowException, AirflowFailException
+from airflow_async_sm.core.endpoint_states import log_group
 from airflow_async_sm.core.handles import EndpointHandle, Handle, InvocationHandle
 from airflow_async_sm.core.outcomes import End, Outcome
+from airflow_async_sm.core.texts import sentence
 
 __all__ = [
     "BadTriggerEvent",
@@ -38,7 +40,6 @@ __all__ = [
     "ServiceUnavailable",
     "SubmissionUnconfirmed",
     "WaitTimedOut",
-    "log_group",
     "outcome_error",
 ]
 
@@ -124,37 +125,36 @@ def outcome_error(handle: Handle, outcome: Outcome, *, failure: str = "") -> Sag
     return _endpoint_error(handle, outcome)
 
 
-_SUBMITS_AGAIN = "A retry of the task submits a new request."
-
-
 def _inference_error(handle: InvocationHandle, outcome: Outcome, failure: str) -> SageMakerAsyncError:
     kind: type[SageMakerAsyncError]
     location: str | None = handle.output_location
     waited = f"after {outcome.seen_at - handle.submitted_at:,.0f} s"
+    again = "A retry of the task submits a new request."
     match outcome.end:
         case End.FAILED:
             kind, location = InferenceFailed, handle.failure_location
-            text = f"failed {waited}. The failure object {location} says: {failure}"
+            text = f"failed {waited}. {again} The failure object {location} says:\n{failure}"
         case End.EXPIRED:
             kind = InferenceExpired
             text = (
                 f"expired: nothing came to {handle.output_location} by {_moment(handle.expires_at)}, "
-                f"and nothing can come any more.{_no_trace(handle)}"
+                f"and nothing can come any more.{_no_trace(handle)} {again}"
             )
         case End.TIMED_OUT:
             kind = WaitTimedOut
             text = (
                 f"has no answer {waited}, when the task's timeout ended the wait. The work may still finish; "
-                f"its answer would be {handle.output_location}.{_no_trace(handle)}"
+                f"its answer would be {handle.output_location}.{_no_trace(handle)} {again}"
             )
         case _:
             kind = LookFailed
             text = (
-                f"could not be watched any more {waited}: {outcome.detail} "
-                f"Whether it finished is not known; look at {handle.output_location}."
+                f"could not be watched any more {waited}: {sentence(outcome.detail)} Whether it finished is "
+                f"not known; look at {handle.output_location}. Looking needs s3:GetObject there and "
+                f"s3:ListBucket on the bucket. {again}"
             )
     return kind(
-        f"{handle.subject} {text} {_SUBMITS_AGAIN}",
+        f"{handle.subject} {text}",
         endpoint_name=handle.endpoint_name,
         inference_id=handle.inference_id,
         location=location,
@@ -172,29 +172,27 @@ def _no_trace(handle: InvocationHandle) -> str:
 
 def _endpoint_error(handle: EndpointHandle, outcome: Outcome) -> SageMakerAsyncError:
     waited = f"after {outcome.seen_at - handle.submitted_at:,.0f} s"
+    again = "A retry of the task takes the endpoint as it finds it."
     kind: type[SageMakerAsyncError]
     match outcome.end:
         case End.FAILED:
             kind = EndpointNotReady
             text = (
-                f"did not become {handle.goal}: {outcome.detail} Its containers' log group is "
-                f"{log_group(handle.endpoint_name)}. A retry of the task meets the endpoint as it is now."
+                f"did not become {handle.goal}: {sentence(outcome.detail)} Its containers' log group is "
+                f"{log_group(handle.endpoint_name)}."
             )
         case End.LOOK_FAILED:
             kind = LookFailed
-            text = f"could not be watched any more {waited}: {outcome.detail} Its state is not known."
+            text = (
+                f"could not be watched any more {waited}: {sentence(outcome.detail)} Its state is not known."
+            )
         case _:
             kind = WaitTimedOut
             text = (
                 f"was not {handle.goal} {waited}, when the task's timeout ended the wait. "
                 "The change goes on without the task."
             )
-    return kind(f"{handle.subject} {text}", endpoint_name=handle.endpoint_name)
-
-
-def log_group(endpoint_name: str) -> str:
-    """Return the name of the CloudWatch log group of an endpoint's containers."""
-    return f"/aws/sagemaker/Endpoints/{endpoint_name}"
+    return kind(f"{handle.subject} {text} {again}", endpoint_name=handle.endpoint_name)
 
 
 def _moment(epoch: float) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from datetime import timedelta
 from typing import Any
 
 from airflow_async_sm.operators.endpoint import SageMakerAsyncDeleteOperator, SageMakerAsyncDeployOperator
@@ -178,6 +179,9 @@ with DAG(
         endpoint_name="{{ params.endpoint_name }}",
         endpoint_config_name="{{ params.endpoint_name }}",
         model_name="{{ params.endpoint_name }}",
+        # An endpoint that is still being created cannot be deleted yet.
+        retries=10,
+        retry_delay=timedelta(minutes=3),
         deferrable=True,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,9 @@ class AwsParams(Record):
     :param region_name: AWS region; ``None``: the connection's, then boto3's.
     :param verify: Whether TLS certificates are verified, or the path of a certificate bundle; ``None``: the
         connection's setting.
-    :param botocore_config: Arguments of ``botocore.config.Config``; ``None``: the connection's.
+    :param botocore_config: Arguments of ``botocore.config.Config``; ``None``: the connection's. They are
+        stored in clear text while a task is deferred.
+    :raises InvalidInput: ``botocore_config`` cannot be stored, or holds a password.
     """
 
     aws_conn_id: str | None = "aws_default"
@@ -30,8 +33,18 @@ class AwsParams(Record):
     botocore_config: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.botocore_config is not None and not isinstance(self.botocore_config, Mapping):
+        if self.botocore_config is None:
+            return
+        try:
+            stored = json.loads(json.dumps(dict(self.botocore_config)))
+        except (TypeError, ValueError) as error:
             raise InvalidInput(
-                f"botocore_config is of type {type(self.botocore_config).__name__}; give a dictionary of the "
-                "arguments of botocore.config.Config, which can be stored while the task is deferred."
+                f"botocore_config cannot be stored while the task is deferred ({error}). Give a dictionary "
+                "of JSON values, as arguments of botocore.config.Config."
+            ) from error
+        if any("@" in str(address) for address in (stored.get("proxies") or {}).values()):
+            raise InvalidInput(
+                "botocore_config['proxies'] holds a password, and would be stored in clear text. Put it into "
+                "the connection's config_kwargs."
             )
+        object.__setattr__(self, "botocore_config", stored)

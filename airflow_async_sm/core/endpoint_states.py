@@ -9,10 +9,21 @@ from typing import Any, Final
 
 from airflow_async_sm.core.handles import DELETED, IN_SERVICE, EndpointHandle
 from airflow_async_sm.core.outcomes import Observation, Pending, Settled
+from airflow_async_sm.core.texts import sentence
 
-__all__ = ["CREATING", "STATUS_PHASES", "Admission", "Phase", "admit", "observe_endpoint"]
+__all__ = [
+    "CREATING",
+    "DELETING",
+    "STATUS_PHASES",
+    "Admission",
+    "Phase",
+    "admit",
+    "log_group",
+    "observe_endpoint",
+]
 
 CREATING: Final = "Creating"
+DELETING: Final = "Deleting"
 
 
 class Phase(StrEnum):
@@ -37,7 +48,7 @@ STATUS_PHASES: Final[Mapping[str, Phase]] = {
     "OutOfService": Phase.BROKEN,
     "Failed": Phase.BROKEN,
     "UpdateRollbackFailed": Phase.BROKEN,
-    "Deleting": Phase.LEAVING,
+    DELETING: Phase.LEAVING,
 }
 
 
@@ -67,23 +78,23 @@ def admit(endpoint_name: str, description: Mapping[str, Any] | None) -> Admissio
             False,
             text=f"Endpoint {endpoint_name!r} does not exist. Check its name, the region and the account.",
         )
+    status = str(description["EndpointStatus"])
+    phase = STATUS_PHASES.get(status, Phase.SERVING)
+    # While it is updated an endpoint goes on serving with what it has; while it is created it has nothing.
+    if status == CREATING or phase in (Phase.BROKEN, Phase.LEAVING):
+        return Admission(
+            False,
+            later=status == CREATING,
+            text=f"Endpoint {endpoint_name!r} takes no requests: it is "
+            + _status_and_reason(status, str(description.get("FailureReason") or "")),
+        )
     if "AsyncInferenceConfig" not in description:
         return Admission(
             False,
             text=f"Endpoint {endpoint_name!r} is not asynchronous: its configuration has no "
             "AsyncInferenceConfig. Deploy it with one, or send it real-time requests.",
         )
-    status = str(description["EndpointStatus"])
-    phase = STATUS_PHASES.get(status, Phase.SERVING)
-    # While it is updated an endpoint goes on serving with what it has; while it is created it has nothing.
-    if phase is Phase.SERVING or (phase is Phase.MOVING and status != CREATING):
-        return Admission(True)
-    return Admission(
-        False,
-        later=phase is Phase.MOVING,
-        text=f"Endpoint {endpoint_name!r} takes no requests: it is "
-        + _status_and_reason(status, str(description.get("FailureReason") or "")),
-    )
+    return Admission(True)
 
 
 def observe_endpoint(handle: EndpointHandle, description: Mapping[str, Any] | None) -> Observation:
@@ -126,5 +137,10 @@ def _observe_deletion(description: Mapping[str, Any] | None) -> Observation:
     return Pending(status)
 
 
+def log_group(endpoint_name: str) -> str:
+    """Return the name of the CloudWatch log group of an endpoint's containers."""
+    return f"/aws/sagemaker/Endpoints/{endpoint_name}"
+
+
 def _status_and_reason(status: str, reason: str) -> str:
-    return f"{status}: {reason}" if reason else f"{status}."
+    return sentence(f"{status}: {reason}" if reason else status)

@@ -10,7 +10,7 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.uris import S3Uri
 
-__all__ = ["VARIANT_NAME", "AsyncEndpointSpec"]
+__all__ = ["VARIANT_NAME", "AsyncEndpointSpec", "EndpointParts", "given", "is_described_by"]
 
 VARIANT_NAME: Final = "AllTraffic"
 
@@ -82,6 +82,10 @@ class AsyncEndpointSpec:
         self._check_environment()
 
     def _check_environment(self) -> None:
+        if not isinstance(self.environment, Mapping):
+            raise InvalidInput(
+                f"environment is {type(self.environment).__name__}; give a dictionary of texts."
+            )
         if len(self.environment) > limits.ENVIRONMENT_ENTRIES:
             raise InvalidInput(
                 f"environment has {len(self.environment)} entries; "
@@ -92,12 +96,12 @@ class AsyncEndpointSpec:
             limits.ENVIRONMENT_VALUE.check(f"environment[{key!r}]", value)
 
     def model_to_api(self) -> dict[str, Any]:
-        """Return the arguments of boto3's ``create_model``."""
-        container: dict[str, Any] = {"Image": self.image}
-        if self.model_data_url is not None:
-            container["ModelDataUrl"] = self.model_data_url
-        if self.environment:
-            container["Environment"] = dict(self.environment)
+        """Return the arguments of boto3's ``create_model``; ``None`` is what the model has not."""
+        container = {
+            "Image": self.image,
+            "ModelDataUrl": self.model_data_url,
+            "Environment": dict(self.environment) or None,
+        }
         return {
             "ModelName": self.model_name,
             "PrimaryContainer": container,
@@ -105,19 +109,17 @@ class AsyncEndpointSpec:
         }
 
     def endpoint_config_to_api(self) -> dict[str, Any]:
-        """Return the arguments of boto3's ``create_endpoint_config``."""
-        asynchronous: dict[str, Any] = {
-            "OutputConfig": {"S3OutputPath": self.output_path, "S3FailurePath": self.failure_path}
-        }
-        if self.max_concurrent_invocations_per_instance is not None:
-            asynchronous["ClientConfig"] = {
-                "MaxConcurrentInvocationsPerInstance": self.max_concurrent_invocations_per_instance
-            }
+        """Return the arguments of boto3's ``create_endpoint_config``; ``None`` is what it has not."""
         variant = {
             "VariantName": VARIANT_NAME,
             "ModelName": self.model_name,
             "InstanceType": self.instance_type,
             "InitialInstanceCount": self.initial_instance_count,
+        }
+        concurrency = self.max_concurrent_invocations_per_instance
+        asynchronous = {
+            "OutputConfig": {"S3OutputPath": self.output_path, "S3FailurePath": self.failure_path},
+            "ClientConfig": concurrency and {"MaxConcurrentInvocationsPerInstance": concurrency},
         }
         return {
             "EndpointConfigName": self.endpoint_config_name,
@@ -128,3 +130,55 @@ class AsyncEndpointSpec:
     def endpoint_to_api(self) -> dict[str, Any]:
         """Return the arguments of boto3's ``create_endpoint``."""
         return {"EndpointName": self.endpoint_name, "EndpointConfigName": self.endpoint_config_name}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndpointParts:
+    """
+    The names of an endpoint and of what belongs to it, as far as it is meant.
+
+    :param endpoint_name: Name of the endpoint, at most 63 characters.
+    :param endpoint_config_name: Name of the configuration, at most 63 characters, or ``None``.
+    :param model_name: Name of the model, at most 63 characters, or ``None``.
+    :raises InvalidInput: a name is outside its limits.
+    """
+
+    endpoint_name: str
+    endpoint_config_name: str | None = None
+    model_name: str | None = None
+
+    def __post_init__(self) -> None:
+        limits.ENDPOINT_NAME.check("endpoint_name", self.endpoint_name)
+        if self.endpoint_config_name is not None:
+            limits.ENDPOINT_CONFIG_NAME.check("endpoint_config_name", self.endpoint_config_name)
+        if self.model_name is not None:
+            limits.MODEL_NAME.check("model_name", self.model_name)
+
+
+def given(arguments: Any) -> Any:
+    """Return API arguments without what is ``None``, which boto3 does not take."""
+    if isinstance(arguments, Mapping):
+        return {name: given(value) for name, value in arguments.items() if value is not None}
+    return [given(value) for value in arguments] if isinstance(arguments, list) else arguments
+
+
+def is_described_by(arguments: Any, description: Any) -> bool:
+    """
+    Return whether what exists is what a call would make.
+
+    :param arguments: The arguments of the call that creates; ``None`` stands for what must not be there.
+    :param description: The answer of the call that describes. It may say more: times, ARNs, defaults.
+    """
+    if arguments is None:
+        return not description
+    if isinstance(arguments, Mapping) and isinstance(description, Mapping):
+        return all(
+            # The names of variables are the user's, so each further one makes a difference.
+            value == description.get(name)
+            if name == "Environment" and value
+            else is_described_by(value, description.get(name))
+            for name, value in arguments.items()
+        )
+    if isinstance(arguments, list) and isinstance(description, list):
+        return len(arguments) == len(description) and all(map(is_described_by, arguments, description))
+    return bool(arguments == description)

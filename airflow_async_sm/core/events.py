@@ -16,11 +16,11 @@ from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import Outcome
 from airflow_async_sm.core.records import Record
 
-__all__ = ["VERSION", "AnyHandle", "decode_event", "encode_event"]
+__all__ = ["VERSION", "AnyRecord", "decode_event", "encode_event"]
 
 VERSION = 1
 
-AnyHandle = TypeVar("AnyHandle", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def encode_event(handle: Handle, outcome: Outcome) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def encode_event(handle: Handle, outcome: Outcome) -> dict[str, Any]:
     return {"version": VERSION, "handle": handle.to_dict(), "outcome": outcome.to_dict()}
 
 
-def decode_event(event: object, handle_type: type[AnyHandle]) -> tuple[AnyHandle, Outcome]:
+def decode_event(event: object, handle_type: type[AnyRecord]) -> tuple[AnyRecord, Outcome]:
     """
     Return the handle and the outcome of an event.
 

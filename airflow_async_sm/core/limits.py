@@ -124,24 +124,25 @@ class NumberLimit:
 
 _NAME: Final = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
 _NAME_FORM: Final = "letters, digits and inner hyphens, for example 'churn-model-2' (a name, not an ARN)"
-_ASCII: Final = r"[\x00-\x7f]*"
+# The model says "ASCII". These members travel as HTTP headers, where no line break can stand.
+_HEADER: Final = r"[\x20-\x7e]*"
+_HEADER_FORM: Final = "visible ASCII text on one line"
 
 # InvokeEndpointAsync
 ENDPOINT_NAME: Final = TextLimit(CONTROL, "EndpointName", 63, 1, _NAME, _NAME_FORM)
 BODY_BYTES: Final = NumberLimit(RUNTIME, "InvokeEndpointAsync.Body", 0, 128_000, "bytes")
 INPUT_LOCATION: Final = TextLimit(
-    RUNTIME, "InvokeEndpointAsync.InputLocation", 1024, 1, r"(https|s3)://([^/]+)/?(.*)", "an S3 URI"
-)
-CONTENT_TYPE: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.ContentType", 1024, 0, _ASCII, "ASCII text")
-ACCEPT: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.Accept", 1024, 0, _ASCII, "ASCII text")
-# A line break is ASCII, but the member travels as an HTTP header, where it cannot stand.
-CUSTOM_ATTRIBUTES: Final = TextLimit(
     RUNTIME,
-    "InvokeEndpointAsync.CustomAttributes",
+    "InvokeEndpointAsync.InputLocation",
     1024,
-    0,
-    r"[\x20-\x7e]*",
-    "visible ASCII text on one line",
+    1,
+    r"(https|s3)://[\x21-\x2e\x30-\x7e][\x20-\x7e]*",
+    "an S3 URI of visible ASCII characters: others break the request's signature",
+)
+CONTENT_TYPE: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.ContentType", 1024, 1, _HEADER, _HEADER_FORM)
+ACCEPT: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.Accept", 1024, 1, _HEADER, _HEADER_FORM)
+CUSTOM_ATTRIBUTES: Final = TextLimit(
+    RUNTIME, "InvokeEndpointAsync.CustomAttributes", 1024, 1, _HEADER, _HEADER_FORM
 )
 # The service accepts any printable character. Header-borne text outside ASCII breaks the request's signature.
 INFERENCE_ID: Final = TextLimit(

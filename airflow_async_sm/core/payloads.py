@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_async_sm.core import limits
@@ -26,7 +27,7 @@ def encode_payload(payload: Any) -> tuple[bytes, str]:
         case bytes() | bytearray() | memoryview():
             body, content_type = bytes(payload), "application/octet-stream"
         case str():
-            body, content_type = payload.encode(), "text/plain; charset=utf-8"
+            body, content_type = _encode(payload, "text"), "text/plain; charset=utf-8"
         case _:
             body, content_type = _json(payload), "application/json"
     if len(body) > limits.BODY_BYTES.maximum:
@@ -63,9 +64,26 @@ def _describe(payload: Any) -> str:
 
 def _json(value: Any) -> bytes:
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(
             f"payload of type {type(value).__name__} cannot be written as JSON ({error}). "
             "Give JSON values, text or bytes."
         ) from error
+    return _encode(text, "JSON")
+
+
+def _plain(value: Any) -> Any:
+    """Return the list or dictionary that a value stands for, as the outputs of mapped tasks do."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _encode(text: str, kind: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"payload is {kind} that UTF-8 cannot hold ({error.reason}).") from error

@@ -82,9 +82,9 @@ class InvocationRequest:
         if self.body is not None:
             limits.BODY_BYTES.check("body", len(self.body))
             if not self.body:
-                raise InvalidInput("body is empty; the service takes that for no payload at all.")
+                raise InvalidInput("The payload is empty; the service takes that for no payload at all.")
         if self.input_location is not None:
-            _check_input_location(self.input_location)
+            S3Uri.parse(self.input_location, argument="input_location", needs_key=True)
 
     def to_api(self) -> dict[str, Any]:
         """Return the arguments of boto3's ``invoke_endpoint_async``; what was not given is left out."""
@@ -96,12 +96,3 @@ class InvocationRequest:
         ttl = self.request_ttl or limits.DEFAULT_REQUEST_TTL
         run = self.invocation_timeout or limits.DEFAULT_INVOCATION_TIMEOUT
         return submitted_at + ttl + run + limits.EXPIRY_SLACK
-
-
-def _check_input_location(text: str) -> None:
-    S3Uri.parse(text, argument="input_location", needs_key=True)
-    if not text.isascii():
-        raise InvalidInput(
-            f"input_location is {text!r}; characters outside ASCII break the request's signature. "
-            "Copy the object to a key of plain characters."
-        )

@@ -16,8 +16,8 @@ _HTTPS_BUCKET_IN_HOST = re.compile(
 _HTTPS_BUCKET_IN_PATH = re.compile(
     r"https://s3[.-](?:[a-z0-9.-]+\.)?amazonaws\.com(?:\.cn)?/(?P<bucket>[^/]+)(?:/(?P<key>.*))?", re.DOTALL
 )
-# General-purpose bucket naming rules: S3 user guide, "General purpose buckets naming rules".
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+# What botocore accepts. The rules for new buckets are stricter, but older buckets live on under older rules.
+_BUCKET = re.compile(r"[a-zA-Z0-9.\-_]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class S3Uri:
         bucket, key = match["bucket"], match["key"] or ""
         if not _BUCKET.fullmatch(bucket):
             raise InvalidInput(
-                f"{argument} is {text!r}; {bucket!r} is no bucket name (3 to 63 lower-case letters, digits, "
-                "dots and hyphens)."
+                f"{argument} is {text!r}; {bucket!r} is no bucket name (letters, digits, dots, hyphens and "
+                "underscores)."
             )
         if needs_key and (not key or key.endswith("/")):
             raise InvalidInput(f"{argument} is {text!r}; it names no object, expected s3://bucket/key.")

@@ -46,7 +46,8 @@ class Pace:
     :param longest: Longest pause, in seconds.
     :param share: The pause as a share of the wait's age so far, between the two bounds.
     :param jitter: Each pause is shortened by up to this share of itself, so that waits do not look in step.
-    :param tolerated_errors: So many looks in a row may fail; one more ends the wait.
+    :param tolerated_errors: So many looks in a row may fail; one more ends the wait. With the default pauses,
+        20 bear an outage of a quarter of an hour: giving up early can mean paying for a second inference.
     :param longest_after_error: Longest pause after a failed look, in seconds. Such pauses double each time.
     """
 
@@ -54,7 +55,7 @@ class Pace:
     longest: float = 5.0
     share: float = 0.05
     jitter: float = 0.1
-    tolerated_errors: int = 5
+    tolerated_errors: int = 20
     longest_after_error: float = 60.0
 
     def __post_init__(self) -> None:

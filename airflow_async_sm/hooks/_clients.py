@@ -9,6 +9,7 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
 from airflow_async_sm import __version__
+from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.hooks._translate import translated
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
     from airflow_async_sm.core.aws import AwsParams
+
+
+# A look that is stuck must not outlive the deadline by minutes: the next look is its retry.
+_LOOKING = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1})
 
 
 class AwsClients(AwsBaseHook):
@@ -48,13 +53,20 @@ class AwsClients(AwsBaseHook):
 
     @classmethod
     def from_params(cls, params: AwsParams) -> Self:
-        """Return the hook that reaches AWS as ``params`` say."""
-        return cls(
-            params.aws_conn_id,
-            region_name=params.region_name,
-            verify=params.verify,
-            botocore_config=params.botocore_config,
-        )
+        """
+        Return the hook that reaches AWS as ``params`` say.
+
+        :raises InvalidInput: ``botocore_config`` has an argument that botocore does not know.
+        """
+        try:
+            return cls(
+                params.aws_conn_id,
+                region_name=params.region_name,
+                verify=params.verify,
+                botocore_config=params.botocore_config,
+            )
+        except TypeError as error:
+            raise InvalidInput(f"botocore_config cannot be used: {error}.") from error
 
     @cached_property
     def _session(self) -> boto3.session.Session:
@@ -62,12 +74,15 @@ class AwsClients(AwsBaseHook):
         return session
 
     def _client_for(self, service: str, config: Config | None = None) -> Any:
-        settings = self.config.merge(Config(user_agent_extra=f"airflow-async-sm/{__version__}"))
+        agent = (
+            f"{getattr(self.config, 'user_agent_extra', None) or ''} airflow-async-sm/{__version__}".strip()
+        )
+        settings = self.config.merge(Config(user_agent_extra=agent))
         with translated(f"make a client for {service}"):
             return self._session.client(  # type: ignore[call-overload]
                 service,
                 endpoint_url=self.conn_config.get_service_endpoint_url(service_name=service),
-                config=settings.merge(config) if config else settings,
+                config=settings.merge(config or Config()),
                 verify=self.verify,
             )
 
@@ -87,4 +102,14 @@ class AwsClients(AwsBaseHook):
     @cached_property
     def _s3(self) -> S3Client:
         client: S3Client = self._client_for("s3")
+        return client
+
+    @cached_property
+    def _s3_looking(self) -> S3Client:
+        client: S3Client = self._client_for("s3", _LOOKING)
+        return client
+
+    @cached_property
+    def _sagemaker_looking(self) -> SageMakerClient:
+        client: SageMakerClient = self._client_for("sagemaker", _LOOKING)
         return client

@@ -14,15 +14,13 @@ from botocore.exceptions import (
     ParamValidationError,
 )
 
+from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.exceptions import RequestRejected, ServiceUnavailable, SubmissionUnconfirmed
 
-_BUSY_CODES: Final = frozenset(
+_THROTTLING_CODES: Final = frozenset(
     {
-        "InternalFailure",
-        "InternalServerException",
         "RequestLimitExceeded",
-        "RequestTimeout",
-        "ResourceLimitExceeded",
         "ServiceUnavailable",
         "ServiceUnavailableException",
         "SlowDown",
@@ -32,11 +30,19 @@ _BUSY_CODES: Final = frozenset(
         "TooManyRequestsException",
     }
 )
-# The service's clock or the credentials' life: the next attempt signs anew.
-_STALE_CODES: Final = frozenset(
-    {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"}
-)
-_REFUSING_CODES: Final = frozenset({"ServiceUnavailable", "ServiceUnavailableException"})
+"""The service turned the call away without beginning it, whatever the HTTP status."""
+_PASSING_CODES: Final = _THROTTLING_CODES | {
+    "InternalFailure",
+    "InternalServerException",
+    "RequestTimeout",
+    "ResourceLimitExceeded",
+    # The credentials' life, or a clock: the next attempt signs anew.
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+}
+"""The next attempt may find things otherwise."""
 
 
 def error_code(error: ClientError) -> str:
@@ -60,22 +66,23 @@ def translated(action: str) -> Iterator[None]:
     """
     try:
         yield
-    except ClientError as error:
-        text = f"Could not {action}: {error}"
-        code = error_code(error)
-        if code in _BUSY_CODES | _STALE_CODES or status_code(error) >= 500:
-            raise ServiceUnavailable(f"{text} A retry may succeed.") from error
-        raise RequestRejected(f"{text} A retry would be refused as well.") from error
-    except (ParamValidationError, NoRegionError) as error:
-        raise RequestRejected(f"Could not {action}: {error} A retry would be refused as well.") from error
-    except BotoCoreError as error:
-        raise ServiceUnavailable(f"Could not {action}: {error} A retry may succeed.") from error
+    except (ClientError, BotoCoreError) as error:
+        text = f"Could not {action}: {sentence(str(error))}"
+        if _is_final(error):
+            raise RequestRejected(f"{text} A retry would be refused as well.") from error
+        raise ServiceUnavailable(f"{text} A retry may succeed.") from error
+
+
+def _is_final(error: ClientError | BotoCoreError) -> bool:
+    if isinstance(error, ClientError):
+        return error_code(error) not in _PASSING_CODES and status_code(error) < 500
+    return isinstance(error, ParamValidationError | NoRegionError)
 
 
 @contextmanager
 def submission(subject: str) -> Iterator[None]:
     """
-    Tell a submission that was refused from one whose reply was lost.
+    Tell a submission that was refused from one whose reply was lost or cannot be read.
 
     The service has no idempotency token: a request sent again is a second inference. So only a refusal, or a
     connection that was never made, counts as "not submitted".
@@ -89,17 +96,25 @@ def submission(subject: str) -> Iterator[None]:
         with translated(f"submit {subject}"):
             yield
     except ServiceUnavailable as unavailable:
-        if _may_have_been_accepted(unavailable.__cause__):
-            raise SubmissionUnconfirmed(
-                f"{subject} was sent, but the reply was lost ({unavailable.__cause__}). It may have been "
-                "accepted, and its answer may appear under the endpoint's output path. The task is not "
-                "retried, because a second request could be a second inference; clear it to submit again."
-            ) from unavailable.__cause__
+        cause = unavailable.__cause__
+        if _may_have_been_accepted(cause):
+            raise unconfirmed(subject, f"the reply was lost ({cause})") from cause
         raise
+    except (KeyError, InvalidInput) as error:
+        raise unconfirmed(subject, f"the reply cannot be read ({error!r})") from error
+
+
+def unconfirmed(subject: str, reason: str) -> SubmissionUnconfirmed:
+    """Return the error for a submission that was sent and may have been accepted."""
+    return SubmissionUnconfirmed(
+        f"Submitted {subject}, but {reason}. It may have been accepted, and its answer may appear under the "
+        "endpoint's output path. The task is not retried, because a second request could be a second "
+        "inference; clear it to submit again."
+    )
 
 
 def _may_have_been_accepted(cause: BaseException | None) -> bool:
     if isinstance(cause, ClientError):
-        return status_code(cause) >= 500 and error_code(cause) not in _REFUSING_CODES
+        return status_code(cause) >= 500 and error_code(cause) not in _THROTTLING_CODES
     # A connection that could not be made is a ConnectionError, which is not an HTTPClientError.
     return isinstance(cause, HTTPClientError)

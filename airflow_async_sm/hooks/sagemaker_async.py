@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import ClientError
 
-from airflow_async_sm.core.endpoint_states import admit, observe_endpoint
+from airflow_async_sm.core.endpoint_states import admit
 from airflow_async_sm.core.failures import MAX_FAILURE_BYTES, failure_text
-from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
+from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.outcomes import Observation, Pending, Settled
+from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected, ResultUnreadable
-from airflow_async_sm.hooks._clients import AwsClients
-from airflow_async_sm.hooks._translate import error_code, status_code, submission, translated
+from airflow_async_sm.hooks._endpoints import EndpointCalls
+from airflow_async_sm.hooks._translate import status_code, submission, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from airflow_async_sm.core.endpoints import AsyncEndpointSpec
     from airflow_async_sm.core.requests import InvocationRequest
 
 __all__ = ["SageMakerAsyncHook"]
 
 
-class SageMakerAsyncHook(AwsClients):
+class SageMakerAsyncHook(EndpointCalls):
     """
     Talk to SageMaker Asynchronous Inference.
 
@@ -58,7 +59,7 @@ class SageMakerAsyncHook(AwsClients):
         except RequestRejected as error:
             if not isinstance(error.__cause__, ClientError):
                 raise
-            self.log.info("The endpoint is not checked before submission: %s", error)
+            self.log.info("The endpoint is not checked before submission: %s", error.__cause__)
             return
         admission = admit(endpoint_name, description)
         if not admission.accepts:
@@ -87,14 +88,14 @@ class SageMakerAsyncHook(AwsClients):
         submitted_at = time.time()
         with submission(f"request {inference_id} to endpoint {request.endpoint_name}"):
             reply = self._runtime.invoke_endpoint_async(**arguments)
-        return InvocationHandle(
-            endpoint_name=request.endpoint_name,
-            inference_id=reply.get("InferenceId") or inference_id,
-            output_location=reply["OutputLocation"],
-            failure_location=reply.get("FailureLocation") or None,
-            submitted_at=submitted_at,
-            expires_at=request.expires_at(submitted_at),
-        )
+            return InvocationHandle(
+                endpoint_name=request.endpoint_name,
+                inference_id=reply.get("InferenceId") or inference_id,
+                output_location=reply["OutputLocation"],
+                failure_location=reply.get("FailureLocation") or None,
+                submitted_at=submitted_at,
+                expires_at=request.expires_at(submitted_at),
+            )
 
     def _check_members(self, arguments: Mapping[str, Any]) -> None:
         shape = self._runtime.meta.service_model.operation_model("InvokeEndpointAsync").input_shape
@@ -103,6 +104,7 @@ class SageMakerAsyncHook(AwsClients):
                 f"The installed boto3 {boto3.__version__} cannot send {', '.join(unknown)}. "
                 "Body needs boto3 1.43.29, S3OutputPathExtension and Filename need 1.42.54. Update boto3"
                 + (", or put the payload into S3 and give input_location." if "Body" in unknown else ".")
+                + " Nothing was submitted; a retry would be refused as well."
             )
 
     def look_at_result(self, handle: InvocationHandle) -> Observation:
@@ -124,7 +126,7 @@ class SageMakerAsyncHook(AwsClients):
         uri = S3Uri.parse(location)
         with translated(f"look at {location}"):
             try:
-                self._s3.head_object(Bucket=uri.bucket, Key=uri.key)
+                self._s3_looking.head_object(Bucket=uri.bucket, Key=uri.key)
             except ClientError as error:
                 if status_code(error) != 404:
                     raise
@@ -138,7 +140,8 @@ class SageMakerAsyncHook(AwsClients):
         :param location: S3 URI, as in the ``output_location`` that the operator returns.
         :raises ResultUnreadable: it is not there, or rights or a key are missing.
         """
-        return self._read(location)["Body"].read()  # type: ignore[no-any-return]
+        with self._reading(location) as uri:
+            return self._s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
 
     def read_failure(self, location: str) -> str:
         """
@@ -147,113 +150,24 @@ class SageMakerAsyncHook(AwsClients):
         :param location: S3 URI, as in the ``failure_location`` of a handle.
         :raises ResultUnreadable: it is not there, or rights or a key are missing.
         """
-        reply = self._read(location)
-        total = int(reply["ContentLength"])
-        if total > MAX_FAILURE_BYTES:
-            reply["Body"].close()
-            reply = self._read(location, Range=f"bytes=-{MAX_FAILURE_BYTES}")
-        return failure_text(reply["Body"].read(), total_bytes=total)
+        with self._reading(location) as uri:
+            reply = self._s3.get_object(Bucket=uri.bucket, Key=uri.key)
+            total = int(reply["ContentLength"])
+            if total > MAX_FAILURE_BYTES:
+                reply["Body"].close()
+                end = f"bytes=-{MAX_FAILURE_BYTES}"
+                reply = self._s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=end)
+            return failure_text(reply["Body"].read(), total_bytes=total)
 
-    def _read(self, location: str, **arguments: Any) -> Any:
+    @contextmanager
+    def _reading(self, location: str) -> Iterator[S3Uri]:
         uri = S3Uri.parse(location, argument="location", needs_key=True)
         try:
             with translated(f"read {location}"):
-                return self._s3.get_object(Bucket=uri.bucket, Key=uri.key, **arguments)
+                yield uri
         except RequestRejected as error:
             raise ResultUnreadable(
-                f"{error} Check that the role of the connection may read the object (s3:GetObject) and "
-                "decrypt it (kms:Decrypt).",
+                f"Could not read {location}: {sentence(str(error.__cause__))} Check that the role of the "
+                "connection may read the object (s3:GetObject) and decrypt it (kms:Decrypt).",
                 location=location,
-            ) from error
-
-    def describe_endpoint(self, endpoint_name: str) -> dict[str, Any] | None:
-        """Return what DescribeEndpoint says, or ``None`` if there is no such endpoint."""
-        return self._describe(self._sagemaker.describe_endpoint, EndpointName=endpoint_name)
-
-    def describe_endpoint_config(self, endpoint_config_name: str) -> dict[str, Any] | None:
-        """Return what DescribeEndpointConfig says, or ``None`` if there is no such configuration."""
-        return self._describe(
-            self._sagemaker.describe_endpoint_config, EndpointConfigName=endpoint_config_name
-        )
-
-    def describe_model(self, model_name: str) -> dict[str, Any] | None:
-        """Return what DescribeModel says, or ``None`` if there is no such model."""
-        return self._describe(self._sagemaker.describe_model, ModelName=model_name)
-
-    def create_model(self, spec: AsyncEndpointSpec) -> None:
-        """Create the model of an endpoint."""
-        with translated(f"create model {spec.model_name}"):
-            self._sagemaker.create_model(**spec.model_to_api())
-
-    def create_endpoint_config(self, spec: AsyncEndpointSpec) -> None:
-        """Create the configuration of an endpoint, with its ``AsyncInferenceConfig``."""
-        with translated(f"create endpoint configuration {spec.endpoint_config_name}"):
-            self._sagemaker.create_endpoint_config(**spec.endpoint_config_to_api())
-
-    def create_endpoint(self, spec: AsyncEndpointSpec) -> None:
-        """Start the creation of an endpoint. It takes minutes; look with :meth:`look_at_endpoint`."""
-        with translated(f"create endpoint {spec.endpoint_name}"):
-            self._sagemaker.create_endpoint(**spec.endpoint_to_api())
-
-    def look_at_endpoint(self, handle: EndpointHandle) -> Observation:
-        """Look once whether an endpoint has reached its goal."""
-        return observe_endpoint(handle, self.describe_endpoint(handle.endpoint_name))
-
-    def delete_endpoint(self, endpoint_name: str) -> None:
-        """
-        Start the deletion of an endpoint; none of that name is fine as well.
-
-        :param endpoint_name: Name of the endpoint.
-        :raises EndpointNotReady: it cannot be deleted now, because it is being created or updated.
-        """
-        self._delete(
-            f"endpoint {endpoint_name}",
-            lambda: self._sagemaker.delete_endpoint(EndpointName=endpoint_name),
-            lambda: self.describe_endpoint(endpoint_name),
-        )
-
-    def delete_endpoint_config(self, endpoint_config_name: str) -> None:
-        """Delete a configuration; none of that name is fine as well."""
-        self._delete(
-            f"endpoint configuration {endpoint_config_name}",
-            lambda: self._sagemaker.delete_endpoint_config(EndpointConfigName=endpoint_config_name),
-            lambda: self.describe_endpoint_config(endpoint_config_name),
-        )
-
-    def delete_model(self, model_name: str) -> None:
-        """Delete a model; none of that name is fine as well. Its files in S3 stay."""
-        self._delete(
-            f"model {model_name}",
-            lambda: self._sagemaker.delete_model(ModelName=model_name),
-            lambda: self.describe_model(model_name),
-        )
-
-    def _describe(self, describe: Callable[..., Any], **name: str) -> dict[str, Any] | None:
-        with translated(f"describe {' '.join(name.values())}"):
-            try:
-                return dict(describe(**name))
-            except ClientError as error:
-                # With a well-formed name this code has one meaning, which AWS's own waiters rely on too.
-                if error_code(error) != "ValidationException":
-                    raise
-                return None
-
-    def _delete(
-        self, what: str, delete: Callable[[], object], describe: Callable[[], dict[str, Any] | None]
-    ) -> None:
-        """Delete; where the service refuses, what is left says whether it was gone already."""
-        try:
-            with translated(f"delete {what}"):
-                delete()
-        except RequestRejected as error:
-            cause = error.__cause__
-            if not isinstance(cause, ClientError) or error_code(cause) != "ValidationException":
-                raise
-            left = describe()
-            if left is None:
-                self.log.info("There is no %s (any more).", what)
-                return
-            status = left.get("EndpointStatus", "in use")
-            raise EndpointNotReady(
-                f"Could not delete {what}, which is {status}: {cause} A retry can succeed once it is not."
-            ) from cause
+            ) from error.__cause__

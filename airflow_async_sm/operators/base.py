@@ -15,6 +15,7 @@ from airflow_async_sm.core.events import decode_event
 from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Outcome
+from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.waiting import Pace, Sleep
 from airflow_async_sm.exceptions import BadTriggerEvent, RequestRejected, outcome_error
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
     from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
-__all__ = ["HANDLE_KEY", "AnyHandle", "SageMakerAsyncBaseOperator"]
+__all__ = ["HANDLE_KEY", "AnyHandle", "SageMakerAsyncBaseOperator", "optional"]
 
 AnyHandle = TypeVar("AnyHandle", InvocationHandle, EndpointHandle)
 
@@ -36,13 +37,28 @@ _DEFERRAL_FAILED = "__fail__"
 _BACKSTOP = timedelta(minutes=5)
 
 
+def optional(argument: str, value: Any) -> Any:
+    """
+    Return a templated value, or ``None`` where its template came to nothing.
+
+    :param argument: Its name, for the error.
+    :param value: What the template was rendered to.
+    :raises InvalidInput: it was rendered to the text ``None``, which nobody means.
+    """
+    if value == "None":
+        raise InvalidInput(
+            f"{argument} is the text 'None': its template was rendered from a value that is not there."
+        )
+    return None if isinstance(value, str) and not value else value
+
+
 class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
     """
     Submit something, wait for its end, and return what came of it.
 
-    A subclass says what to submit (:meth:`submit`), how to wait (:meth:`trigger`) and what to return
-    (:meth:`collect`). Waiting on the worker and waiting in the triggerer run the same engine and come to the
-    same end.
+    A subclass says what is asked for (:meth:`request`), how to ask (:meth:`submit`), how to wait
+    (:meth:`trigger`) and what to return (:meth:`collect`). Waiting on the worker and waiting in the triggerer
+    run the same engine and come to the same end.
 
     :param timeout: Seconds to wait, counted from the submission and kept across triggerer restarts. ``None``:
         the subclass says how long.
@@ -93,8 +109,12 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
         self.botocore_config = botocore_config
 
     @abstractmethod
-    def submit(self) -> AnyHandle:
-        """Check the arguments, ask AWS for the work, and return its handle."""
+    def request(self, context: Context) -> Any:
+        """Return the checked request. Nothing is sent yet: bad input costs nothing."""
+
+    @abstractmethod
+    def submit(self, request: Any) -> AnyHandle:
+        """Ask AWS for the work, and return its handle."""
 
     @abstractmethod
     def trigger(self, handle: AnyHandle) -> SageMakerAsyncBaseTrigger:
@@ -111,13 +131,13 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, and wait unless told not to."""
         try:
-            handle = self.submit()
+            request, _ = self.request(context), self.hook
         except InvalidInput as error:
             raise RequestRejected(
-                f"{error} Nothing was submitted; a retry would be refused as well."
+                f"{sentence(str(error))} Nothing was submitted; a retry would be refused as well."
             ) from error
-        # Seen while the task waits, and still there when it ends badly.
-        context["ti"].xcom_push(key=HANDLE_KEY, value=handle.to_dict())
+        handle = self.submit(request)
+        self._show(handle, context)
         if not self.wait_for_completion:
             return handle.to_dict()
         return self._finish(handle, self._wait(handle))
@@ -135,7 +155,7 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
             raise BadTriggerEvent(
                 f"The task was resumed with an event that cannot be read: {error}."
             ) from error
-        if handle is not None and handle != seen.to_dict():
+        if handle is not None and self.handle_type.from_dict(handle) != seen:
             raise BadTriggerEvent(f"The task was resumed with an event about something else: {seen.subject}.")
         return self._finish(seen, outcome)
 
@@ -148,9 +168,12 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
         except AirflowException as error:
             if next_method != _DEFERRAL_FAILED:
                 raise
-            ti = context["ti"]
-            stored = ti.xcom_pull(task_ids=self.task_id, key=HANDLE_KEY, map_indexes=ti.map_index)
-            detail = f"the triggerer did not see the wait through ({type(error).__name__}: {error})."
+            stored = context["ti"].xcom_pull(
+                task_ids=self.task_id, key=HANDLE_KEY, map_indexes=context["ti"].map_index
+            )
+            if stored is None:
+                raise
+            detail = f"the triggerer did not see the wait through ({type(error).__name__}: {error})"
             outcome = Outcome(end=End.LOOK_FAILED, seen_at=self.clock(), detail=detail)
             raise outcome_error(self.handle_type.from_dict(stored), outcome) from error
         return result
@@ -163,9 +186,10 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
     def aws_params(self) -> AwsParams:
         """How AWS is reached, on the worker and in the triggerer."""
         return AwsParams(
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name,
-            verify=self.verify,
+            aws_conn_id=optional("aws_conn_id", self.aws_conn_id),
+            region_name=optional("region_name", self.region_name),
+            # An empty text would turn the verification off.
+            verify=optional("verify", self.verify),
             botocore_config=self.botocore_config,
         )
 
@@ -187,13 +211,22 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
     def _wait(self, handle: AnyHandle) -> Outcome:
         """Look once; then defer, or go on looking here."""
         trigger = self.trigger(handle)
-        step = trigger.step()
+        # One session, and one role assumed, for the task and for its looks.
+        trigger.hook = self.hook
+        step = trigger.decide(trigger.observe())
         if isinstance(step, Sleep) and self.deferrable:
             self._defer(trigger)
         while isinstance(step, Sleep):
             self.sleep(step.seconds)
-            step = trigger.step()
+            step = trigger.decide(trigger.observe())
         return step.outcome
+
+    def _show(self, handle: AnyHandle, context: Context) -> None:
+        """Put the handle into XCom, where it is seen while the task waits, and found when that ends badly."""
+        try:
+            context["ti"].xcom_push(key=HANDLE_KEY, value=handle.to_dict())
+        except Exception as error:  # noqa: BLE001 - the work is paid for: no notice of it is worth losing it
+            self.log.warning("%s is not in XCom: %s", handle.subject, error)
 
     def _defer(self, trigger: SageMakerAsyncBaseTrigger) -> None:
         remaining = timedelta(seconds=max(0.0, trigger.engine.ends_at - self.clock()))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_async_sm.core import limits
-from airflow_async_sm.core.endpoints import AsyncEndpointSpec
+from airflow_async_sm._compat import Context
+from airflow_async_sm.core.endpoints import AsyncEndpointSpec, EndpointParts
 from airflow_async_sm.core.handles import DELETED, IN_SERVICE, EndpointHandle
-from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
+from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator, optional
 from airflow_async_sm.triggers.endpoint import SageMakerAsyncEndpointTrigger
 
 __all__ = [
@@ -49,8 +49,9 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
     """
     Create a model, a configuration with ``AsyncInferenceConfig`` and an endpoint, and wait until it serves.
 
-    All arguments are checked before anything is created. What exists already under one of the names is an
-    error: nothing is overwritten.
+    All arguments are checked before anything is created. What exists already under one of the names is taken
+    as it is if it is what this task would create, so a retry goes on where an earlier attempt stopped; if it
+    is anything else, that is an error: nothing is overwritten.
 
     ``InService`` does not mean that a machine is running: an endpoint that was scaled to zero is in service
     too, and wakes up with the first request.
@@ -143,59 +144,63 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
         self.endpoint_config_name = endpoint_config_name
         self.max_concurrent_invocations_per_instance = max_concurrent_invocations_per_instance
 
-    def submit(self) -> EndpointHandle:
-        """Check everything, then create the model, the configuration and the endpoint."""
-        spec = self._spec()
-        self.hook.create_model(spec)
-        self.hook.create_endpoint_config(spec)
-        submitted_at = self.clock()
-        self.hook.create_endpoint(spec)
-        self.log.info(
-            "Endpoint %s is being created; answers will be in %s.", spec.endpoint_name, spec.output_path
-        )
-        return EndpointHandle(
-            endpoint_name=spec.endpoint_name,
-            goal=IN_SERVICE,
-            submitted_at=submitted_at,
-            endpoint_config_name=spec.endpoint_config_name,
-        )
-
-    def collect(self, handle: EndpointHandle) -> dict[str, Any]:
-        """Return the names and folders of what was deployed."""
-        spec = self._spec()
-        return {
-            "endpoint_name": handle.endpoint_name,
-            "endpoint_config_name": spec.endpoint_config_name,
-            "model_name": spec.model_name,
-            "output_path": spec.output_path,
-            "failure_path": spec.failure_path,
-        }
-
-    def _spec(self) -> AsyncEndpointSpec:
+    def request(self, context: Context) -> AsyncEndpointSpec:  # noqa: ARG002 - others need to know their task
+        """Check everything that can be checked without a network."""
         return AsyncEndpointSpec(
             endpoint_name=self.endpoint_name,
             image=self.image,
             execution_role_arn=self.execution_role_arn,
             output_path=self.output_path,
-            failure_path=self.failure_path or "",
+            failure_path=optional("failure_path", self.failure_path) or "",
             instance_type=self.instance_type,
             initial_instance_count=self.initial_instance_count,
-            model_data_url=self.model_data_url,
-            environment=self.environment or {},
-            model_name=self.model_name or "",
-            endpoint_config_name=self.endpoint_config_name or "",
+            model_data_url=optional("model_data_url", self.model_data_url),
+            environment=optional("environment", self.environment) or {},
+            model_name=optional("model_name", self.model_name) or "",
+            endpoint_config_name=optional("endpoint_config_name", self.endpoint_config_name) or "",
             max_concurrent_invocations_per_instance=self.max_concurrent_invocations_per_instance,
         )
+
+    def submit(self, request: AsyncEndpointSpec) -> EndpointHandle:
+        """Create the model, the configuration and the endpoint."""
+        self.hook.create_model(request)
+        self.hook.create_endpoint_config(request)
+        submitted_at = self.clock()
+        self.hook.create_endpoint(request)
+        self.log.info(
+            "Endpoint %s is being created; answers will be in %s.", request.endpoint_name, request.output_path
+        )
+        return EndpointHandle(
+            endpoint_name=request.endpoint_name,
+            goal=IN_SERVICE,
+            submitted_at=submitted_at,
+            endpoint_config_name=request.endpoint_config_name,
+        )
+
+    def collect(self, handle: EndpointHandle) -> dict[str, Any]:
+        """Return the names and folders of what was deployed, as the service has them."""
+        config_name = str(handle.endpoint_config_name)
+        config = self.hook.describe_endpoint_config(config_name) or {}
+        (variant,) = config.get("ProductionVariants") or [{}]
+        output = config.get("AsyncInferenceConfig", {}).get("OutputConfig", {})
+        return {
+            "endpoint_name": handle.endpoint_name,
+            "endpoint_config_name": config_name,
+            "model_name": variant.get("ModelName"),
+            "output_path": output.get("S3OutputPath"),
+            "failure_path": output.get("S3FailurePath"),
+        }
 
 
 class SageMakerAsyncDeleteOperator(SageMakerAsyncEndpointBaseOperator):
     """
     Delete an endpoint and, where named, its configuration and model, and wait until the endpoint is gone.
 
-    What is not there (any more) is fine, so the task may be retried and suits a teardown. Requests that are
-    still queued are lost with the endpoint. Objects in S3 stay.
+    What is not there (any more) is fine, so the task may be retried and suits a teardown. An endpoint that is
+    being created or updated cannot be deleted yet: give a teardown ``retries`` and a ``retry_delay`` that
+    outlast that. Requests that are still queued are lost with the endpoint. Objects in S3 stay.
 
-    The task returns ``{"endpoint_name", "endpoint_config_name", "model_name"}``.
+    The task returns ``{"endpoint_name"}``.
 
     :param endpoint_name: Name of the endpoint, at most 63 characters. (templated)
     :param endpoint_config_name: Configuration to delete too. Default: none is deleted. (templated)
@@ -242,25 +247,24 @@ class SageMakerAsyncDeleteOperator(SageMakerAsyncEndpointBaseOperator):
         self.endpoint_config_name = endpoint_config_name
         self.model_name = model_name
 
-    def submit(self) -> EndpointHandle:
-        """Check the names, then delete the endpoint first: the others are in use until then."""
-        limits.ENDPOINT_NAME.check("endpoint_name", self.endpoint_name)
-        if self.endpoint_config_name:
-            limits.ENDPOINT_CONFIG_NAME.check("endpoint_config_name", self.endpoint_config_name)
-        if self.model_name:
-            limits.MODEL_NAME.check("model_name", self.model_name)
+    def request(self, context: Context) -> EndpointParts:  # noqa: ARG002 - others need to know their task
+        """Check the names."""
+        return EndpointParts(
+            endpoint_name=self.endpoint_name,
+            endpoint_config_name=optional("endpoint_config_name", self.endpoint_config_name),
+            model_name=optional("model_name", self.model_name),
+        )
+
+    def submit(self, request: EndpointParts) -> EndpointHandle:
+        """Delete the endpoint first: the others are in use until then."""
         submitted_at = self.clock()
-        self.hook.delete_endpoint(self.endpoint_name)
-        if self.endpoint_config_name:
-            self.hook.delete_endpoint_config(self.endpoint_config_name)
-        if self.model_name:
-            self.hook.delete_model(self.model_name)
-        return EndpointHandle(endpoint_name=self.endpoint_name, goal=DELETED, submitted_at=submitted_at)
+        self.hook.delete_endpoint(request.endpoint_name)
+        if request.endpoint_config_name:
+            self.hook.delete_endpoint_config(request.endpoint_config_name)
+        if request.model_name:
+            self.hook.delete_model(request.model_name)
+        return EndpointHandle(endpoint_name=request.endpoint_name, goal=DELETED, submitted_at=submitted_at)
 
     def collect(self, handle: EndpointHandle) -> dict[str, Any]:
-        """Return the names of what is gone."""
-        return {
-            "endpoint_name": handle.endpoint_name,
-            "endpoint_config_name": self.endpoint_config_name,
-            "model_name": self.model_name,
-        }
+        """Return the name of what is gone."""
+        return {"endpoint_name": handle.endpoint_name}

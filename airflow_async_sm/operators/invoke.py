@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_async_sm._compat import Context
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.payloads import Concealed, encode_payload
 from airflow_async_sm.core.requests import InvocationRequest
 from airflow_async_sm.exceptions import SageMakerAsyncError
-from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
+from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator, optional
 from airflow_async_sm.triggers.inference import SageMakerAsyncInferenceTrigger
 
 __all__ = ["SageMakerAsyncInvokeOperator"]
@@ -113,9 +114,24 @@ class SageMakerAsyncInvokeOperator(SageMakerAsyncBaseOperator[InvocationHandle])
         self.request_ttl = request_ttl
         self.invocation_timeout = invocation_timeout
 
-    def submit(self) -> InvocationHandle:
-        """Check the request and the endpoint, and send the request once."""
-        request = self._request()
+    def request(self, context: Context) -> InvocationRequest:  # noqa: ARG002 - others need to know their task
+        """Check everything that can be checked without a network."""
+        payload = optional("payload", self.payload)
+        body, content_type = (None, None) if payload is None else encode_payload(payload)
+        return InvocationRequest(
+            endpoint_name=self.endpoint_name,
+            body=body,
+            input_location=optional("input_location", self.input_location),
+            content_type=optional("content_type", self.content_type) or content_type,
+            accept=optional("accept", self.accept),
+            custom_attributes=optional("custom_attributes", self.custom_attributes),
+            inference_id=optional("inference_id", self.inference_id),
+            request_ttl=self.request_ttl,
+            invocation_timeout=self.invocation_timeout,
+        )
+
+    def submit(self, request: InvocationRequest) -> InvocationHandle:
+        """Check the endpoint, and send the request once."""
         self.hook.check_endpoint(request.endpoint_name)
         handle = self.hook.invoke_endpoint_async(request)
         self.log.info("%s is submitted; its answer will be %s.", handle.subject, handle.output_location)
@@ -145,20 +161,6 @@ class SageMakerAsyncInvokeOperator(SageMakerAsyncBaseOperator[InvocationHandle])
             return self.hook.read_failure(str(handle.failure_location))
         except SageMakerAsyncError as error:
             return f"(it could not be read: {error})"
-
-    def _request(self) -> InvocationRequest:
-        body, content_type = (None, None) if self.payload is None else encode_payload(self.payload)
-        return InvocationRequest(
-            endpoint_name=self.endpoint_name,
-            body=body,
-            input_location=self.input_location,
-            content_type=self.content_type or content_type,
-            accept=self.accept,
-            custom_attributes=self.custom_attributes,
-            inference_id=self.inference_id,
-            request_ttl=self.request_ttl,
-            invocation_timeout=self.invocation_timeout,
-        )
 
     def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
         """

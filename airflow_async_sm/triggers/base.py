@@ -12,6 +12,7 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,18 @@ from airflow_async_sm.core.handles import Handle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import LookError, Observation, Pending
 from airflow_async_sm.core.waiting import Finish, Pace, Sleep, WaitEngine
+from airflow_async_sm.exceptions import SageMakerAsyncError
 
 if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 
 __all__ = ["SageMakerAsyncBaseTrigger"]
+
+# Airflow 2.11 has no such setting, and nothing to wait for.
+_NO_HEARTBEAT = -1.0
+
+# Not the event loop's own threads: those resolve names for everybody.
+_LOOKING = ThreadPoolExecutor(max_workers=8, thread_name_prefix="sagemaker-async-look")
 
 
 class SageMakerAsyncBaseTrigger(BaseTrigger):
@@ -86,12 +94,23 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
 
         return SageMakerAsyncHook.from_params(self.params)
 
-    def step(self) -> Sleep | Finish:
-        """Look once, blocking, and return what to do next."""
+    def observe(self) -> Observation:
+        """Look once, blocking; a look that cannot be made is an observation too."""
         try:
-            seen = self.look()
+            return self.look()
         except Exception as error:  # noqa: BLE001 - whatever hinders a look, the request itself goes on
-            seen = LookError(f"{type(error).__name__}: {error}", fatal=isinstance(error, InvalidInput))
+            cause = error.__cause__ if isinstance(error, SageMakerAsyncError) else error
+            detail = f"{type(cause).__name__}: {cause}" if cause else str(error)
+            return LookError(detail, fatal=isinstance(error, InvalidInput))
+
+    async def aobserve(self) -> Observation:
+        """Look once, beside the event loop, in one of a few threads that all waits share."""
+        observe = sync_to_async(self.observe, thread_sensitive=False, executor=_LOOKING)
+        seen: Observation = await observe()
+        return seen
+
+    def decide(self, seen: Observation) -> Sleep | Finish:
+        """Return what to do after a look, and log what is new in it."""
         self._tell(seen)
         return self.engine.after(seen, now=self.clock())
 
@@ -99,8 +118,7 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
         """Wait without holding up the event loop, and yield how it ended."""
         # The worker looked just before it deferred.
         await self.asleep(_settling_time())
-        one_step = sync_to_async(self.step, thread_sensitive=False)
-        while isinstance(step := await one_step(), Sleep):
+        while isinstance(step := self.decide(await self.aobserve()), Sleep):
             await self.asleep(step.seconds)
         yield TriggerEvent(encode_event(self.handle, step.outcome))  # type: ignore[no-untyped-call]
 
@@ -120,5 +138,5 @@ def _settling_time() -> float:
     The process that ran the task lingers until its next heartbeat. Where the task is resumed before that, the
     scheduler takes the end of the old process for a failure of the new one.
     """
-    interval = conf.getint("workers", "min_heartbeat_interval", fallback=None)
-    return 0.0 if interval is None else float(interval + 1)
+    interval = conf.getfloat("workers", "min_heartbeat_interval", fallback=_NO_HEARTBEAT)
+    return 0.0 if interval == _NO_HEARTBEAT else interval + 1

@@ -94,12 +94,44 @@ class TestEndpoints:
         hook.delete_endpoint_config("never-was")
         hook.delete_model("never-was")
 
-    def test_a_name_that_is_taken_is_refused(self, hook):
-        hook.create_model(spec("taken"))
-        with pytest.raises(
-            RequestRejected, match="Could not create model taken.*A retry would be refused as well"
-        ):
-            hook.create_model(spec("taken"))
+    def test_what_an_earlier_attempt_made_is_taken_as_it_is(self, hook):
+        wanted = spec("again", environment={"A": "1"})
+        for _ in range(2):
+            hook.create_model(wanted)
+            hook.create_endpoint_config(wanted)
+            hook.create_endpoint(wanted)
+        eventually(lambda: hook.describe_endpoint("again")["EndpointStatus"] == "InService")
+        for _ in range(2):
+            hook.delete_endpoint("again")
+        eventually(lambda: hook.describe_endpoint("again") is None)
+
+    @pytest.mark.parametrize("part", ["model", "endpoint_config", "endpoint"])
+    def test_anything_else_under_the_name_is_refused(self, hook, part):
+        name = f"taken-{part.replace('_', '-')}"
+        mine = spec(name, endpoint_config_name=f"{name}-1")
+        other = spec(
+            name,
+            image="other",
+            output_path=f"s3://{BUCKET}/other",
+            endpoint_config_name=f"{name}-2" if part == "endpoint" else f"{name}-1",
+        )
+        hook.create_model(mine)
+        hook.create_endpoint_config(mine)
+        hook.create_endpoint(mine)
+        if part == "endpoint":
+            hook.create_endpoint_config(other)
+        with pytest.raises(RequestRejected, match=f"There is another .* {name}.* already.*another name"):
+            getattr(hook, f"create_{part}")(other)
+
+    def test_a_deletion_that_is_not_allowed_is_refused(self, connect):
+        with server(answer(400, {"__type": "AccessDeniedException", "message": "no"})) as (url, requests):
+            with pytest.raises(RequestRejected, match="Could not delete model mine.*AccessDenied"):
+                connect(url).delete_model("mine")
+            assert len(requests) == 1
+
+    def test_a_configuration_that_is_not_known_yet_is_worth_a_retry(self, hook):
+        with pytest.raises(EndpointNotReady, match="Could not create endpoint early.*A retry may succeed"):
+            hook.create_endpoint(spec("early"))
 
     def test_an_endpoint_that_fails_says_why(self, hook):
         broken = spec("broken", image="unknown/image:1")
@@ -120,8 +152,7 @@ class TestCheckEndpoint:
             hook.check_endpoint("nowhere")
 
     def test_a_real_time_endpoint_is_refused(self, world, hook):
-        name = world.configure(asynchronous=False)
-        world.control.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        name = world.deploy(asynchronous=False)
         with pytest.raises(RequestRejected, match="is not asynchronous"):
             hook.check_endpoint(name)
 
@@ -132,9 +163,16 @@ class TestCheckEndpoint:
         hook.check_endpoint(name)
         assert [f"Endpoint {name} has no failure path" in warning for warning in warnings] == [True]
 
-    def test_who_may_not_describe_an_endpoint_may_still_submit(self, connect, caplog):
-        with server(answer(400, {"__type": "AccessDeniedException", "message": "no"})) as (url, _):
-            connect(url).check_endpoint("model")
+    def test_who_may_not_describe_an_endpoint_may_still_submit(self, connect, monkeypatch):
+        with server(answer(400, {"__type": "AccessDeniedException", "message": "no"})) as (url, requests):
+            hook = connect(url)
+            lines = []
+            monkeypatch.setattr(hook.log, "info", lambda text, *values: lines.append(text % values))
+            hook.check_endpoint("model")
+            assert len(requests) == 1
+        assert [
+            "The endpoint is not checked before submission" in line for line in lines if "submission" in line
+        ] == [True]
 
 
 class TestRequests:
@@ -181,7 +219,9 @@ class TestRequests:
         with pytest.raises(RequestRejected, match=r"cannot send Body. .* 1\.43\.29.*give input_location"):
             hook.invoke_endpoint_async(request("model"))
         monkeypatch.delitem(shape.members, "Filename")
-        with pytest.raises(RequestRejected, match=r"cannot send Filename. .*Update boto3\.$"):
+        with pytest.raises(
+            RequestRejected, match=r"cannot send Filename. .*Update boto3\. Nothing was submitted"
+        ):
             hook.invoke_endpoint_async(request("model", input_location="s3://bucket/in", filename="a.out"))
 
 
@@ -202,7 +242,7 @@ class TestReading:
         assert unreadable.value.location == f"s3://{BUCKET}/nothing-here"
 
 
-def answer(status, content, count=None):
+def answer(status, content, headers=None):
     """Return a handler that gives one answer to everything."""
 
     class Answering(BaseHTTPRequestHandler):
@@ -210,7 +250,8 @@ def answer(status, content, count=None):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             body = json.dumps(content).encode()
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
@@ -221,6 +262,20 @@ def answer(status, content, count=None):
             pass
 
     return Answering
+
+
+def torn():
+    """Return a handler that breaks off in the middle of an object."""
+
+    class Torn(answer(200, {})):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"half")
+            self.close_connection = True
+
+    return Torn
 
 
 def silence():
@@ -280,11 +335,28 @@ class TestSubmissionIsMadeOnce:
             assert len(requests) == 1
 
     @pytest.mark.parametrize(
-        ("status", "code"), [(503, "ServiceUnavailable"), (400, "ThrottlingException"), (429, "Throttling")]
+        ("status", "code"),
+        [
+            (503, "ServiceUnavailable"),
+            (400, "ThrottlingException"),
+            (500, "ThrottlingException"),
+            (503, "Throttling"),
+            (429, "Throttling"),
+        ],
     )
     def test_a_busy_service_accepted_nothing(self, connect, status, code):
         with server(answer(status, {"code": code, "message": "later"})) as (url, requests):
             with pytest.raises(ServiceUnavailable, match="A retry may succeed"):
+                connect(url).invoke_endpoint_async(request("model"))
+            assert len(requests) == 1
+
+    @pytest.mark.parametrize("location", [None, ""])
+    def test_a_reply_that_cannot_be_read_is_no_refusal(self, connect, location):
+        headers = {} if location is None else {"X-Amzn-SageMaker-OutputLocation": location}
+        with server(answer(202, {"InferenceId": "id-1"}, headers)) as (url, requests):
+            with pytest.raises(
+                SubmissionUnconfirmed, match="the reply cannot be read.*may have been accepted"
+            ):
                 connect(url).invoke_endpoint_async(request("model"))
             assert len(requests) == 1
 
@@ -317,6 +389,19 @@ class TestLooksThatFail:
                 hook.look_at_result(self.HANDLE)
 
 
+class TestReadingThatFails:
+    @pytest.mark.parametrize("read", ["read_result", "read_failure"])
+    def test_a_connection_that_breaks_is_worth_a_retry(self, connect, read):
+        with server(torn()) as (url, _):
+            with pytest.raises(ServiceUnavailable, match="Could not read s3://bucket/out"):
+                getattr(connect(url), read)("s3://bucket/out")
+
+    def test_a_refusal_names_the_rights(self, connect):
+        with server(answer(403, {})) as (url, _):
+            with pytest.raises(ResultUnreadable, match="s3:GetObject"):
+                connect(url).read_result("s3://bucket/out")
+
+
 class TestClients:
     def test_there_is_one_client_a_service_and_one_session(self, hook, monkeypatch):
         sessions = []
@@ -335,6 +420,7 @@ class TestClients:
         for client in (hook._s3, hook._sagemaker, hook._runtime):
             assert client.meta.region_name == "eu-west-1"
             assert client.meta.config.read_timeout == 7
+            assert client._endpoint.http_session._verify is False
             assert "airflow-async-sm/" in client.meta.config.user_agent_extra
 
     def test_a_missing_region_is_said_before_anything_is_sent(self, monkeypatch):

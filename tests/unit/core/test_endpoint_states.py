@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_async_sm.core.endpoint_states import STATUS_PHASES, Phase, admit, observe_endpoint
+from airflow_async_sm.core.endpoint_states import STATUS_PHASES, Phase, admit, log_group, observe_endpoint
 from airflow_async_sm.core.handles import DELETED, IN_SERVICE, EndpointHandle
 from airflow_async_sm.core.outcomes import Pending, Settled
 
@@ -88,6 +88,14 @@ def test_a_real_time_endpoint_takes_no_asynchronous_requests():
     assert not admission.accepts
     assert not admission.later
     assert "is not asynchronous" in admission.text
+
+
+def test_an_endpoint_that_is_being_created_may_still_turn_out_to_be_asynchronous():
+    assert admit("m", {"EndpointStatus": "Creating"}).later
+
+
+def test_the_log_group_is_the_endpoints():
+    assert log_group("m") == "/aws/sagemaker/Endpoints/m"
 
 
 def test_the_phases_are_all_in_use():

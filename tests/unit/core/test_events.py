@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -117,9 +118,20 @@ def test_handles_say_what_they_are_about():
     assert EndpointHandle(endpoint_name="m", goal=DELETED, submitted_at=1.0).subject == "Endpoint m"
 
 
-def test_a_botocore_config_that_cannot_be_stored_is_refused():
-    with pytest.raises(InvalidInput, match="botocore_config is of type object; give a dictionary"):
-        AwsParams(botocore_config=object())
-    assert AwsParams.from_dict(AwsParams(botocore_config={"read_timeout": 5}).to_dict()).botocore_config == {
-        "read_timeout": 5
-    }
+@pytest.mark.parametrize("config", [object(), {"read_timeout": object()}, [1], {"retries": float}])
+def test_a_botocore_config_that_cannot_be_stored_is_refused(config):
+    with pytest.raises(InvalidInput, match="botocore_config cannot be stored while the task is deferred"):
+        AwsParams(botocore_config=config)
+
+
+def test_a_botocore_config_with_a_password_is_refused():
+    with pytest.raises(InvalidInput, match="holds a password"):
+        AwsParams(botocore_config={"proxies": {"https": "http://user:secret@proxy:8080"}})
+
+
+def test_aws_params_survive_storage():
+    params = AwsParams(
+        botocore_config=MappingProxyType({"read_timeout": 5, "proxies": {"https": "http://proxy"}})
+    )
+    assert params.botocore_config == {"read_timeout": 5, "proxies": {"https": "http://proxy"}}
+    assert AwsParams.from_dict(json.loads(json.dumps(params.to_dict()))) == params

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -68,3 +70,26 @@ def test_a_concealed_payload_shows_kind_and_size_only_and_is_sent_whole(payload,
     concealed = Concealed(payload)
     assert str(concealed) == repr(concealed) == description
     assert encode_payload(concealed) == encode_payload(payload)
+
+
+class LazyOutputs(Sequence):
+    """Stands for the outputs of a mapped task, which Airflow fetches one by one."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return [10, 20][index]
+
+
+def test_the_outputs_of_a_mapped_task_are_sent_as_a_list():
+    assert encode_payload(LazyOutputs())[0] == b"[10,20]"
+    assert encode_payload({"rows": LazyOutputs(), "more": MappingProxyType({"a": 1})})[0] == (
+        b'{"rows":[10,20],"more":{"a":1}}'
+    )
+
+
+@pytest.mark.parametrize("payload", ["\ud800", ["\ud800"]])
+def test_text_that_utf_8_cannot_hold_is_refused(payload):
+    with pytest.raises(InvalidInput, match="UTF-8 cannot hold"):
+        encode_payload(payload)

@@ -103,6 +103,11 @@ class TestWaiting:
             operator(deferrable=True).execute(context)
         assert context["ti"].pushed == {"handle": HANDLE.to_dict()}
 
+    def test_an_xcom_that_cannot_be_written_does_not_cost_the_inference(self, hook, context, monkeypatch):
+        hook.look_at_result.return_value = Settled(True)
+        monkeypatch.setattr(context["ti"], "xcom_push", lambda **kwargs: 1 / 0)
+        assert operator().execute(context) == RESULT
+
     def test_a_deferred_wait_carries_its_deadline_and_airflow_is_told_a_later_one(self, hook, context):
         hook.look_at_result.return_value = Pending()
         with pytest.raises(TaskDeferred) as deferred:
@@ -154,9 +159,8 @@ class TestEndings:
         with pytest.raises(InferenceFailed) as failed:
             resumed(Outcome(end=End.FAILED, seen_at=1_010.0))
         assert str(failed.value) == (
-            "Request id-1 to endpoint model failed after 10 s. The failure object "
-            's3://bucket/fail/1-error.out says: {"error": "bad row"} '
-            "A retry of the task submits a new request."
+            "Request id-1 to endpoint model failed after 10 s. A retry of the task submits a new request. "
+            'The failure object s3://bucket/fail/1-error.out says:\n{"error": "bad row"}'
         )
         assert failed.value.inference_id == "id-1"
         assert failed.value.location == "s3://bucket/fail/1-error.out"
@@ -184,7 +188,9 @@ class TestEndings:
             resumed(Outcome(end=End.TIMED_OUT, seen_at=1_600.0), handle=silent)
 
     def test_looks_that_failed_are_no_statement_about_the_request(self, hook):
-        with pytest.raises(LookFailed, match="OSError: no route Whether it finished is not known"):
+        with pytest.raises(
+            LookFailed, match=r"OSError: no route\. Whether it finished is not known.*s3:ListBucket"
+        ):
             resumed(Outcome(end=End.LOOK_FAILED, seen_at=1_600.0, detail="OSError: no route"))
 
     @pytest.mark.parametrize("reason", ["Trigger timeout", "Trigger failure"])
@@ -217,6 +223,24 @@ class TestEndings:
         with pytest.raises(BadTriggerEvent, match="about something else: Request id-1"):
             op.execute_complete({}, event=event, handle=other)
 
+    def test_a_task_deferred_under_an_earlier_version_goes_on(self, hook):
+        """An earlier version knew fewer fields; those it did not know have their defaults."""
+        silent = InvocationHandle.from_dict(HANDLE.to_dict() | {"failure_location": None})
+        earlier = {key: value for key, value in silent.to_dict().items() if key != "failure_location"}
+        op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
+        event = encode_event(silent, Outcome(end=End.SUCCEEDED, seen_at=1.0))
+        assert op.execute_complete({}, event=event, handle=earlier) == RESULT
+
+    def test_a_broken_deferral_without_a_stored_handle_keeps_its_own_error(self, hook, context):
+        context["ti"].pushed["handle"] = None
+        with pytest.raises(Exception, match="Trigger failure") as raised:
+            operator().resume_execution("__fail__", {"error": "Trigger failure"}, context)
+        assert not isinstance(raised.value, LookFailed)
+
+    def test_an_error_of_the_resumed_task_is_not_blamed_on_the_triggerer(self, hook, context):
+        with pytest.raises(BadTriggerEvent):
+            operator().resume_execution("execute_complete", {"event": None}, context)
+
     def test_an_event_alone_is_enough_to_go_on(self, hook):
         """``dag.test()`` does not keep the arguments of a deferral."""
         op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
@@ -241,6 +265,41 @@ class TestArguments:
             operator(request_ttl=5).execute(context)
         assert hook.method_calls == []
 
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"payload": "None"}, "payload is the text 'None'"),
+            ({"inference_id": "None"}, "inference_id is the text 'None'"),
+            ({"region_name": "None"}, "region_name is the text 'None'"),
+            ({"botocore_config": {"no_such_option": 1}}, "botocore_config cannot be used"),
+            ({"botocore_config": {"signature": object()}}, "botocore_config cannot be stored"),
+        ],
+    )
+    def test_a_template_that_came_to_none_is_refused(self, context, change, complaint):
+        arguments = {"task_id": "invoke", "endpoint_name": "model", "payload": [1]} | change
+        with pytest.raises(RequestRejected, match=complaint):
+            SageMakerAsyncInvokeOperator(**arguments).execute(context)
+
+    def test_a_template_that_came_to_nothing_is_as_if_not_given(self, hook, context):
+        hook.look_at_result.return_value = Settled(True)
+        nothing = dict.fromkeys(
+            ["input_location", "content_type", "accept", "custom_attributes", "inference_id"], ""
+        )
+        op = operator(**nothing, verify="", region_name="")
+        op.execute(context)
+        request = hook.invoke_endpoint_async.call_args.args[0]
+        assert request.to_api() == {
+            "EndpointName": "model",
+            "Body": b"[1]",
+            "ContentType": "application/json",
+        }
+        assert op.aws_params.to_dict() == {
+            "aws_conn_id": "aws_default",
+            "region_name": None,
+            "verify": None,
+            "botocore_config": None,
+        }
+
     def test_the_worker_and_the_triggerer_reach_aws_the_same_way(self, hook, context):
         hook.look_at_result.return_value = Pending()
         aws = {
@@ -264,11 +323,11 @@ class TestEndpointEndings:
         return op.execute_complete({}, event=encode_event(self.HANDLE, outcome))
 
     def test_success_names_what_is_gone(self):
-        assert self.resumed(Outcome(end=End.SUCCEEDED, seen_at=1_001.0)) == {
-            "endpoint_name": "model",
-            "endpoint_config_name": None,
-            "model_name": "model-1",
-        }
+        assert self.resumed(Outcome(end=End.SUCCEEDED, seen_at=1_001.0)) == {"endpoint_name": "model"}
+
+    def test_the_wait_for_an_endpoint_ends_after_the_timeout(self):
+        op = SageMakerAsyncDeleteOperator(task_id="delete", endpoint_name="model", timeout=60)
+        assert op.trigger(self.HANDLE).deadline_at == 1_060.0
 
     @pytest.mark.parametrize(
         ("outcome", "error", "text"),

@@ -11,6 +11,7 @@ from airflow_async_sm.core.events import decode_event
 from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Pending, Settled
+from airflow_async_sm.exceptions import RequestRejected
 from airflow_async_sm.triggers.endpoint import SageMakerAsyncEndpointTrigger
 from airflow_async_sm.triggers.inference import SageMakerAsyncInferenceTrigger
 
@@ -106,11 +107,20 @@ async def test_a_look_that_raises_is_no_failed_request(caplog):
 
 
 async def test_looks_that_keep_failing_end_the_wait_with_the_last_reason():
-    trigger = SteppedInference(OSError("no route"), deadline_at=1_900.0)
+    trigger = SteppedInference(OSError("no route"), deadline_at=9_000.0, expires_at=9_000.0)
     outcome = await outcome_of(trigger)
     assert outcome.end is End.LOOK_FAILED
     assert outcome.detail == "OSError: no route"
-    assert len(trigger.sleeps) == 6
+    assert len(trigger.sleeps) == 21
+
+
+async def test_of_an_error_of_ours_the_cause_is_told():
+    error = RequestRejected("Could not look. A retry would be refused as well.")
+    error.__cause__ = PermissionError("403")
+    trigger = SteppedInference(error, deadline_at=1_001.0)
+    assert (await outcome_of(trigger)).detail == "PermissionError: 403"
+    trigger = SteppedInference(RequestRejected("Could not look."), deadline_at=1_001.0)
+    assert (await outcome_of(trigger)).detail == "Could not look."
 
 
 async def test_an_address_that_cannot_be_read_ends_the_wait_at_once():
