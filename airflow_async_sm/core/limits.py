@@ -139,10 +139,10 @@ INPUT_LOCATION: Final = TextLimit(
     r"(https|s3)://[\x21-\x2e\x30-\x7e][\x20-\x7e]*",
     "an S3 URI of visible ASCII characters: others break the request's signature",
 )
-CONTENT_TYPE: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.ContentType", 1024, 1, _HEADER, _HEADER_FORM)
-ACCEPT: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.Accept", 1024, 1, _HEADER, _HEADER_FORM)
+CONTENT_TYPE: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.ContentType", 1024, 0, _HEADER, _HEADER_FORM)
+ACCEPT: Final = TextLimit(RUNTIME, "InvokeEndpointAsync.Accept", 1024, 0, _HEADER, _HEADER_FORM)
 CUSTOM_ATTRIBUTES: Final = TextLimit(
-    RUNTIME, "InvokeEndpointAsync.CustomAttributes", 1024, 1, _HEADER, _HEADER_FORM
+    RUNTIME, "InvokeEndpointAsync.CustomAttributes", 1024, 0, _HEADER, _HEADER_FORM
 )
 # The service accepts any printable character. Header-borne text outside ASCII breaks the request's signature.
 INFERENCE_ID: Final = TextLimit(
