@@ -89,10 +89,10 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
 
     @cached_property
     def hook(self) -> SageMakerAsyncHook:
-        """The hook, made on first use: importing it loads boto3, which parsing a DAG must not."""
+        """The hook that all waits share, got on first use: importing it loads boto3, unlike parsing."""
         from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 
-        return SageMakerAsyncHook.from_params(self.params)
+        return SageMakerAsyncHook.shared(self.params)
 
     def observe(self) -> Observation:
         """Look once, blocking; a look that cannot be made is an observation too."""

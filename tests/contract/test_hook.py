@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from airflow_async_sm.core.aws import AwsParams
 from airflow_async_sm.core.endpoints import AsyncEndpointSpec
 from airflow_async_sm.core.handles import DELETED, IN_SERVICE, EndpointHandle, InvocationHandle
 from airflow_async_sm.core.outcomes import Pending, Settled
@@ -435,3 +439,29 @@ class TestClients:
         )
         with pytest.raises(ServiceUnavailable, match="credentials"):
             SageMakerAsyncHook().describe_endpoint("model")
+
+    def test_waits_with_the_same_settings_share_a_hook_and_others_do_not(self, connect):
+        connect("http://127.0.0.1:1")
+        one, same, other = (
+            SageMakerAsyncHook.shared(AwsParams(region_name=region))
+            for region in ("us-east-1", "us-east-1", "eu-west-1")
+        )
+        assert one is same
+        assert one is not other
+
+    def test_a_shared_hook_goes_with_the_last_who_has_it(self, connect):
+        connect("http://127.0.0.1:1")
+        kept = weakref.ref(SageMakerAsyncHook.shared(AwsParams(region_name="eu-north-1")))
+        gc.collect()
+        assert kept() is None
+
+    def test_many_threads_that_begin_together_get_working_clients(self, world, connect):
+        hook = connect(world.emulator.url)
+        begin = threading.Barrier(8)
+
+        def look(number):
+            begin.wait()
+            return hook.describe_endpoint(f"nowhere-{number}")
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(look, range(8))) == [None] * 8

@@ -66,7 +66,8 @@ def hook(monkeypatch):
     hook = create_autospec(SageMakerAsyncHook, instance=True)
     hook.invoke_endpoint_async.return_value = HANDLE
     hook.read_failure.return_value = '{"error": "bad row"}'
-    monkeypatch.setattr(SageMakerAsyncHook, "from_params", lambda params: hook)
+    for way in ("from_params", "shared"):
+        monkeypatch.setattr(SageMakerAsyncHook, way, lambda params: hook)
     return hook
 
 
