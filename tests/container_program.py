@@ -8,14 +8,18 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
-class Parallel:
-    """How many invocations run at this moment, and how many ran at most."""
+class Seen:
+    """How many invocations there were, how many run at this moment, and how many ran at most."""
 
     lock = threading.Lock()
+    invocations = 0
     now = 0
     most = 0
+    # Nobody leaves before so many are here.
+    together = threading.Barrier(int(os.environ.get("TOGETHER", "1")), timeout=20)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -27,6 +31,8 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(500 if os.environ.get("MODE") == "sick" else 200, b"")
 
     def do_POST(self):
+        with Seen.lock:
+            Seen.invocations += 1
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         mode = self.headers.get("X-Amzn-SageMaker-Custom-Attributes", "echo")
         getattr(self, mode)()
@@ -38,7 +44,15 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, json.dumps(dict(self.headers.items())).encode(), "application/json")
 
     def environment_back(self):
-        self.reply(200, json.dumps({**os.environ, "argv": sys.argv}).encode(), "application/json")
+        about = {**os.environ, "argv": sys.argv, "pid": os.getpid()}
+        self.reply(200, json.dumps(about).encode(), "application/json")
+
+    def count_back(self):
+        self.reply(200, str(Seen.invocations).encode())
+
+    def slow(self):
+        time.sleep(1)
+        self.echo()
 
     def refuse(self):
         self.reply(400, b'{"message": "Unknown task", "status":  "error"}\n', "application/json; v=1")
@@ -76,19 +90,25 @@ class Handler(BaseHTTPRequestHandler):
     def many_headers(self):
         self.reply(200, b"ok", "text/plain", {f"X-{number}": "x" for number in range(200)})
 
+    def small_headers_below(self):
+        self.reply(200, b"ok", "text/plain", {f"X-{number:02}": "x" * 40 for number in range(80)})
+
+    def small_headers_above(self):
+        self.reply(200, b"ok", "text/plain", {f"X-{number:02}": "x" * 50 for number in range(80)})
+
     def crash(self):
         self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
         self.wfile.flush()
         os._exit(17)
 
     def parallel(self):
-        with Parallel.lock:
-            Parallel.now += 1
-            Parallel.most = max(Parallel.most, Parallel.now)
-        time.sleep(0.1)
-        with Parallel.lock:
-            Parallel.now -= 1
-            most = Parallel.most
+        with Seen.lock:
+            Seen.now += 1
+            Seen.most = max(Seen.most, Seen.now)
+        Seen.together.wait()
+        with Seen.lock:
+            Seen.now -= 1
+            most = Seen.most
         self.reply(200, str(most).encode(), "text/plain")
 
     def reply(self, status, body, content_type="text/plain", more=None):
@@ -110,6 +130,8 @@ class Server(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
+    if "PID_FILE" in os.environ:
+        Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
     if os.environ.get("MODE") == "exit":
         print("this model is broken")
         sys.exit(3)

@@ -9,10 +9,12 @@ AWS's published interface instead of moto's internals. A call costs a few millis
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from typing import Any, Final
 
 import boto3
+import botocore.session
 from botocore.config import Config
 
 # Any credentials are accepted; these can open nothing elsewhere.
@@ -25,7 +27,7 @@ class LocalClients:
     def __init__(self, url: str) -> None:
         self._url = url
         self._lock = threading.Lock()
-        self._session = boto3.Session(**DUMMY_CREDENTIALS)  # type: ignore[arg-type]
+        self._session = boto3.Session(botocore_session=_pristine_session(), **DUMMY_CREDENTIALS)
         self._clients: dict[tuple[str, str], Any] = {}
 
     def get(self, service: str, region_name: str = "us-east-1") -> Any:
@@ -50,6 +52,7 @@ class LocalClients:
         config = Config(
             proxies={},
             max_pool_connections=50,
+            retries={"mode": "standard", "total_max_attempts": 3},
             s3={"addressing_style": "path"} if service == "s3" else None,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -60,3 +63,14 @@ class LocalClients:
             endpoint_url=self._url,
             config=config,
         )
+
+
+def _pristine_session() -> botocore.session.Session:
+    """Return a session that hears neither of the user's environment variables nor of their files."""
+    session = botocore.session.Session()
+    variables: Any = session.session_var_map
+    for name, (_, _, default, conversion) in list(variables.items()):
+        variables[name] = (None, None, default, conversion)
+    for name in ("config_file", "credentials_file"):
+        variables[name] = (None, None, os.devnull, None)
+    return session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from collections.abc import Mapping
@@ -9,7 +10,6 @@ from typing import Any
 
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.emulator.arns import sagemaker_arn
 from airflow_async_sm.emulator.checks import check_endpoint_config, check_model
 from airflow_async_sm.emulator.endpoints import Endpoint, EndpointStatus, Site
 from airflow_async_sm.emulator.engine import Job
@@ -18,6 +18,8 @@ from airflow_async_sm.emulator.listing import list_page
 from airflow_async_sm.emulator.plans import EndpointPlan, Plans
 from airflow_async_sm.emulator.records import RequestRecord, RequestState
 from airflow_async_sm.emulator.submissions import Submission
+
+log = logging.getLogger(__name__)
 
 
 class Backend:
@@ -38,12 +40,21 @@ class Backend:
         self._closed = False
 
     def close(self) -> None:
-        """Accept nothing more and take every endpoint down."""
+        """Accept nothing more and take every endpoint down, all at the same time."""
         with self._lock:
             self._closed = True
             endpoints = list(self._endpoints.values())
-        for endpoint in endpoints:
-            endpoint.stop()
+        try:
+            for step in (Endpoint.ask_to_stop, Endpoint.stop):
+                for endpoint in endpoints:
+                    try:
+                        step(endpoint)
+                    except Exception:  # What goes wrong with one must not leave the others running.
+                        log.exception("Endpoint %s did not stop as it should", endpoint.name)
+        finally:
+            # Also after a second Ctrl-C, which ends the waiting above.
+            for endpoint in endpoints:
+                endpoint.kill()
 
     def refuse_bad_model(self, region: str, request: Mapping[str, Any]) -> None:
         """Raise what the service answers to a ``CreateModel`` that it does not accept."""
@@ -75,8 +86,8 @@ class Backend:
                 raise self._exists("endpoint", name, region)
             arn = self._arn("endpoint", name, region)
             endpoint = Endpoint(name=name, region=region, arn=arn, plan=plan, site=self._site)
-            self._endpoints[region, name.lower()] = endpoint
             endpoint.start()
+            self._endpoints[region, name.lower()] = endpoint
         return {"EndpointArn": arn}
 
     def describe_endpoint(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +172,9 @@ class Backend:
             {
                 **endpoint.describe(),
                 "Region": endpoint.region,
-                "Requests": requests.counts(endpoint=endpoint.name, region=endpoint.region),
+                "Requests": requests.counts(
+                    endpoint=endpoint.name, region=endpoint.region, since=endpoint.created_at
+                ),
             }
             for endpoint in endpoints
         ]
@@ -207,7 +220,8 @@ class Backend:
             raise AwsError("ServiceUnavailable", "The emulator is stopping.", status=503)
 
     def _arn(self, kind: str, name: str, region: str) -> str:
-        return sagemaker_arn(region=region, account_id=self._account_id, kind=kind, name=name)
+        # SageMaker writes the name in lower case in it.
+        return f"arn:aws:sagemaker:{region}:{self._account_id}:{kind}/{name.lower()}"
 
     def _exists(self, kind: str, name: str, region: str) -> AwsError:
         return control_refusal(

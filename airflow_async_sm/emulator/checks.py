@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_async_sm.core import limits
-from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.limits import CONTROL, InvalidInput, NumberLimit
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.errors import constraint, control_refusal
 from airflow_async_sm.emulator.plans import UNSUPPORTED_FEATURES
+
+_START_TIMEOUT = NumberLimit(
+    CONTROL, "ProductionVariantContainerStartupHealthCheckTimeoutInSeconds", 60, 3_600, "seconds"
+)
 
 
 def check_model(request: Mapping[str, Any]) -> None:
@@ -72,6 +76,8 @@ def _check_variant(variant: Mapping[str, Any]) -> None:
     if "InstanceType" in variant:
         limits.INSTANCE_TYPE.check("instanceType", variant["InstanceType"])
         limits.INITIAL_INSTANCE_COUNT.check("initialInstanceCount", variant.get("InitialInstanceCount", 1))
+    if (timeout := variant.get("ContainerStartupHealthCheckTimeoutInSeconds")) is not None:
+        _START_TIMEOUT.check("containerStartupHealthCheckTimeoutInSeconds", timeout)
 
 
 def _check_async(config: Mapping[str, Any]) -> None:

@@ -14,8 +14,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 from airflow_async_sm.emulator.behaviours import Behaviour
+from airflow_async_sm.emulator.gate import past_proxies
 from airflow_async_sm.emulator.images import Stand
 from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
+
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# What shells report for a program that ended with SIGINT.
+_INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """
-    Serve until SIGINT or SIGTERM, clean up, and return the exit code.
+    Serve until SIGINT, SIGTERM or SIGHUP, clean up, and return the exit code.
+
+    A second signal cuts the cleaning short: containers are killed instead of asked to end.
 
     :param args: What :func:`add_arguments` asked for.
     """
@@ -57,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(_introduction(emulator.url))
             sys.stdout.flush()
             interrupted.wait()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     except (OSError, ValueError) as error:
         sys.stderr.write(f"The emulator cannot start: {error}\n")
         return 1
@@ -68,9 +77,13 @@ def _until_interrupted() -> Iterator[threading.Event]:
     interrupted = threading.Event()
 
     def note(_number: int, _frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         interrupted.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What is ignored stays ignored: nohup asks for that.
+    handled = [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in handled}
     try:
         yield interrupted
     finally:
@@ -92,10 +105,12 @@ def _introduction(url: str) -> str:
         "password": "testing",
         "extra": {"region_name": "us-east-1", "endpoint_url": url},
     }
+    proxies = "".join(f"{name}={shlex.quote(value)}\n" for name, value in past_proxies(url).items())
     return (
         f"SageMaker Asynchronous Inference emulator: {url}\n"
         f"Requests: {url}/_emulator/requests   Endpoints: {url}/_emulator/endpoints\n"
         f"AIRFLOW_CONN_AWS_DEFAULT={shlex.quote(json.dumps(connection))}\n"
         f"AWS_ENDPOINT_URL={url}\n"
+        f"{proxies}"
         "Stop it with Ctrl-C.\n"
     )

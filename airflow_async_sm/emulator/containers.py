@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from airflow_async_sm.emulator.aws import DUMMY_CREDENTIALS
 from airflow_async_sm.emulator.behaviours import Behaviour
+from airflow_async_sm.emulator.gate import past_proxies
 from airflow_async_sm.emulator.images import Stand
 from airflow_async_sm.emulator.model_data import ProvisioningFailed
 
@@ -58,6 +59,7 @@ class Container:
         self._log_path = log_path
         self._behaviour = behaviour
         self._process: subprocess.Popen[bytes] | None = None
+        self._kill_at: float | None = None
         if isinstance(stand, str):
             parts = urlsplit(stand)
             self.address = Address(parts.hostname or "", parts.port or 80, parts.path.rstrip("/"))
@@ -98,8 +100,14 @@ class Container:
                 return
 
     def ask_to_stop(self) -> None:
-        """Tell the process to end, without waiting for it."""
-        self._signal(signal.SIGTERM)
+        """Tell the process to end, without waiting for it. Its time to do so begins with the first call."""
+        if self._kill_at is None:
+            self._kill_at = time.monotonic() + self._behaviour.container_stop_grace
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process and everything that it started at once."""
+        self._signal(signal.SIGKILL)
 
     def stop(self) -> None:
         """End the process and everything that it started; do nothing to somebody else's server."""
@@ -107,9 +115,9 @@ class Container:
             return
         self.ask_to_stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(self._behaviour.container_stop_grace)
+            self._process.wait(max(0.0, (self._kill_at or 0.0) - time.monotonic()))
         # The leader may have gone and left children behind.
-        self._signal(signal.SIGKILL)
+        self.kill()
         self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -151,7 +159,7 @@ def container_environment(
     Return the variables of a container process.
 
     The user's own AWS settings stay outside: a container that calls AWS reaches the emulator, with
-    credentials that open nothing elsewhere.
+    credentials that open nothing elsewhere, and past any proxy.
 
     :param url: The emulator's address.
     :param region: The endpoint's region.
@@ -163,7 +171,14 @@ def container_environment(
     }
     credentials = {name.upper(): value for name, value in DUMMY_CREDENTIALS.items()}
     places = {"AWS_ENDPOINT_URL": url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
-    return {**inherited, **credentials, **places, "SM_MODEL_DIR": str(model_folder), **model}
+    return {
+        **inherited,
+        **credentials,
+        **places,
+        **past_proxies(url),
+        "SM_MODEL_DIR": str(model_folder),
+        **model,
+    }
 
 
 def _free_port() -> int:

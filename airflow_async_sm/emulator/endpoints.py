@@ -84,12 +84,24 @@ class Endpoint:
         self._become(EndpointStatus.DELETING)
         self._run(lambda: self._remove(gone), "deletion")
 
-    def stop(self) -> None:
-        """Take everything down at once and wait for it."""
+    def ask_to_stop(self) -> None:
+        """Tell every part to end, without waiting for it."""
         with self._changed:
             self._stopping.set()
             self._changed.notify_all()
-        for thread in self._threads:
+        self.engine.shut()
+        for container in list(self._containers):
+            container.ask_to_stop()
+
+    def kill(self) -> None:
+        """End the containers at once, whatever else there is."""
+        for container in list(self._containers):
+            container.kill()
+
+    def stop(self) -> None:
+        """Take everything down at once and wait for it."""
+        self.ask_to_stop()
+        for thread in list(self._threads):
             thread.join()
         self._take_down()
 
@@ -128,8 +140,9 @@ class Endpoint:
 
     def _run(self, target: Callable[[], None], what: str) -> None:
         thread = threading.Thread(target=target, name=f"emulator-{self.name}-{what}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        # Only what has started can be joined.
+        self._threads.append(thread)
 
     def _become(self, status: EndpointStatus, reason: str | None = None) -> None:
         with self._changed:
@@ -142,6 +155,8 @@ class Endpoint:
         reason = None
         try:
             self._start_containers()
+            if not self._pause(self.created_at + self._site.tools.behaviour.creation_seconds):
+                self._open()
         except ProvisioningFailed as failure:
             reason = str(failure)
         except Exception:  # Nobody else would hear of it, and the endpoint would be Creating for ever.
@@ -150,8 +165,6 @@ class Endpoint:
         if reason is not None:
             self._take_down()
             self._become(EndpointStatus.FAILED, reason)
-        elif not self._pause(self.created_at + self._site.tools.behaviour.creation_seconds):
-            self._open()
 
     def _pause(self, until: float) -> bool:
         """Wait, and return whether the emulator began to stop meanwhile."""
@@ -170,6 +183,8 @@ class Endpoint:
         unpack_model_data(plan.model_data_url, model_folder, self._site.tools.storage.s3)
         self._containers = []
         for number in range(1, plan.instance_count + 1):
+            if self._stopping.is_set():
+                return
             self._containers.append(self._container(stand, number, model_folder))
         for container in self._containers:
             limit = plan.start_timeout or behaviour.container_start_timeout

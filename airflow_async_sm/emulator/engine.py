@@ -91,8 +91,9 @@ class Engine:
         for _ in range(concurrency):
             name = f"emulator-{self._name}-worker-{len(self._workers) + 1}"
             worker = threading.Thread(target=self._work, args=(address,), name=name, daemon=True)
-            self._workers.append(worker)
             worker.start()
+            # Only what has started can be joined.
+            self._workers.append(worker)
 
     def submit(self, job: Job, record: RequestRecord) -> bool:
         """Enter a request into the log and at the end of the queue; return whether the queue is open."""
@@ -105,12 +106,8 @@ class Engine:
             self._changed.notify()
             return True
 
-    def close(self, join_timeout: float) -> None:
-        """
-        Drop what is queued, end what is running, and wait for the workers.
-
-        :param join_timeout: Seconds to wait for all of them together.
-        """
+    def shut(self) -> None:
+        """Take nothing more, drop what is queued, and end what is running, without waiting for it."""
         with self._changed:
             self._closed = True
             dropped = list(self._queue.values())
@@ -122,6 +119,14 @@ class Engine:
             self._finish(job.request_id, RequestState.DROPPED)
         for exchange in running:
             exchange.end(End.DROPPED)
+
+    def close(self, join_timeout: float) -> None:
+        """
+        Do what :meth:`shut` does, and wait for the workers.
+
+        :param join_timeout: Seconds to wait for all of them together.
+        """
+        self.shut()
         # Threads end in real time, whatever the emulator's clock does.
         until = time.monotonic() + join_timeout
         for worker in self._workers:
@@ -199,8 +204,13 @@ class Engine:
             except StorageError as error:
                 raise InvocationFailed(download_failed(job.input_location)) from error
         exchange.check()
-        self._tools.requests.note(job.request_id, invocations=1)
-        return exchange.post(address, payload, job.headers, endpoint=job.endpoint)
+        return exchange.post(
+            address,
+            payload,
+            job.headers,
+            endpoint=job.endpoint,
+            calling=lambda: self._tools.requests.count_invocation(job.request_id),
+        )
 
     def _upload(self, job: Job, answer: Answer, exchange: Exchange) -> None:
         exchange.check()

@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 
 ACCOUNT_ID: str = DEFAULT_ACCOUNT_ID
 
-_JOIN_SECONDS = 10.0
+# How long all open connections together may take to end.
+_JOIN_SECONDS = 3.0
 
 
 def moto_application() -> WSGIApplication:
@@ -74,14 +76,17 @@ class HttpServer(ThreadedWSGIServer):
 
     The original leaves the threads of open connections alone, and ends the program if its port is taken.
 
+    A thread that waits inside moto, as in a long poll of a queue, does not see that its connection is gone.
+    It is left behind when its time is up: it ends with its poll, and does not keep the program alive.
+
     :param host: Address to bind.
     :param port: Port to bind; 0 for a free one.
     :raises OSError: the address cannot be bound.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self._open: dict[socket.socket, threading.Thread] = {}
-        self._open_lock = threading.Lock()
+        # Touched by the thread that takes connections, and by stop() when that thread has ended.
+        self._open: list[tuple[threading.Thread, socket.socket]] = []
         self._thread: threading.Thread | None = None
         with socket.create_server((host, port), backlog=LISTEN_QUEUE) as bound:
             super().__init__(host, port, _no_application, handler=_Handler, fd=bound.fileno())
@@ -102,13 +107,15 @@ class HttpServer(ThreadedWSGIServer):
             self.shutdown()
             self._thread.join()
         self.server_close()
-        with self._open_lock:
-            left = dict(self._open)
-        for connection in left:
+        for _, connection in self._open:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        for thread in left.values():
-            thread.join(_JOIN_SECONDS)
+        until = time.monotonic() + _JOIN_SECONDS
+        for thread, _ in self._open:
+            thread.join(max(0.0, until - time.monotonic()))
+        left = sum(thread.is_alive() for thread, _ in self._open)
+        if left:
+            log.warning("%d open requests did not end within %g seconds", left, _JOIN_SECONDS)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(
@@ -117,14 +124,10 @@ class HttpServer(ThreadedWSGIServer):
             name="emulator-http-request",
             daemon=True,
         )
-        with self._open_lock:
-            self._open[request] = thread
         thread.start()
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._open_lock:
-            self._open.pop(request, None)
-        super().shutdown_request(request)
+        # A thread stays in the list until it is really gone, and not only until its connection is closed.
+        self._open = [entry for entry in self._open if entry[0].is_alive()]
+        self._open.append((thread, request))
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - called by position
         log.warning("A request failed", exc_info=sys.exception())

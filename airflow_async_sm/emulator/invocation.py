@@ -6,11 +6,12 @@ import contextlib
 import http.client
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.containers import Address
 
@@ -85,16 +86,30 @@ class Exchange:
             if self._why is not None:
                 raise Ended(self._why)
 
-    def post(self, address: Address, body: bytes, headers: Mapping[str, str], *, endpoint: str) -> Answer:
+    def post(
+        self,
+        address: Address,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        endpoint: str,
+        calling: Callable[[], None],
+    ) -> Answer:
         """
         Call the container and return its answer of 2xx.
 
+        :param address: Where the container listens.
+        :param body: The payload.
+        :param headers: Headers of the call.
+        :param endpoint: Name of the endpoint, for the texts of failures.
+        :param calling: Called right before the request is sent, and not if there is no connection.
         :raises InvocationFailed: it answered an error, or in a form that the platform refuses, or not at all.
         :raises Ended: see :meth:`end`.
         """
         connection = http.client.HTTPConnection(address.host, address.port, timeout=self._connect_timeout)
         try:
             self._connect(connection, endpoint)
+            calling()
             connection.request("POST", f"{address.base_path}/invocations", body=body, headers=dict(headers))
             answer = _read(connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
@@ -110,8 +125,7 @@ class Exchange:
             connection.close()
         self.check()
         if not 200 <= answer.status < 300:
-            side = "client" if answer.status < 500 else "server"
-            raise InvocationFailed(f"Received {side} error ({answer.status}) from model.", answer)
+            raise InvocationFailed(model_error(answer.status), answer)
         return answer
 
     def _connect(self, connection: http.client.HTTPConnection, endpoint: str) -> None:
@@ -137,7 +151,9 @@ def _read(response: http.client.HTTPResponse) -> Answer:
         response.close()
 
 
-# The texts of failure objects that the platform writes, as users of the service have quoted them.
+# What the platform writes where the model gave no answer, as users of the service have quoted it: from
+# failure objects, or only from logs and notifications (a missing length, too large headers, a failed
+# download).
 
 NO_CONTENT_LENGTH: Final = (
     "The response from container primary did not specify the required Content-Length header"
@@ -147,6 +163,15 @@ HEADERS_TOO_LARGE: Final = (
     "Response received from the primary container has headers with length greater than 4096 bytes. "
     "Reduce the length of the response headers."
 )
+
+
+def model_error(status: int) -> str:
+    """Return a notification's reason for an error of the model, whose own body is the failure object."""
+    side = "client" if status < 500 else "server"
+    return (
+        f"ClientError: Received {side} error ({status}) from model. See the SageMaker Endpoint logs in your "
+        "account for more information."
+    )
 
 
 def connection_lost(endpoint: str) -> str:
@@ -170,8 +195,12 @@ def timed_out(output: S3Uri) -> str:
 
 def download_failed(place: str) -> str:
     """Return the text for an input that cannot be read."""
-    bucket, _, key = place.removeprefix("s3://").partition("/")
-    return f"Failed to download object (bucket: {bucket}, key: {key})"
+    try:
+        uri = S3Uri.parse(place)
+    except InvalidInput:  # No address in S3; there is no bucket to name, so it is named as it stands.
+        bucket, _, key = place.partition("://")[2].partition("/")
+        uri = S3Uri(bucket, key)
+    return f"Failed to download object (bucket: {uri.bucket}, key: {uri.key})"
 
 
 def upload_failed(output: S3Uri) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,10 @@ def unpack_model_data(url: str | None, folder: Path, s3: Any) -> None:
     """
     if url is None:
         return
+    if not hasattr(tarfile, "data_filter"):
+        raise ProvisioningFailed(
+            "This Python cannot unpack an archive of model data safely; use 3.11.4 or later."
+        )
     try:
         place = S3Uri.parse(url, argument="ModelDataUrl", needs_key=True)
         archive = s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
@@ -38,10 +44,18 @@ def unpack_model_data(url: str | None, folder: Path, s3: Any) -> None:
             "object."
         ) from error
     try:
+        _read_to_the_end(archive)
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
             tar.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
         raise ProvisioningFailed(
             f'Failed to extract model data archive from URL "{url}". Please ensure that the object located '
             "at the URL is a valid tar.gz archive."
         ) from error
+
+
+def _read_to_the_end(archive: bytes) -> None:
+    """Check the whole archive. The sum stands behind the last member, where unpacking does not look."""
+    with gzip.open(io.BytesIO(archive)) as stream:
+        while stream.read(1 << 20):
+            pass

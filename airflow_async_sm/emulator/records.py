@@ -38,10 +38,10 @@ class RequestRecord:
     :param submitted_at: When the request was accepted.
     :param started_at: When an instance took it from the queue.
     :param finished_at: When it ended. Its object, if there is one, can be read by then.
-    :param invocations: How many times the model was called for it.
+    :param invocations: How many times the request was sent to the model.
     :param status: HTTP status of the model's answer, if there was one.
     :param reason: Why it failed: the text that stands in the failure object where the platform wrote it, else
-        one line about the model's status.
+        the service's sentence about the model's status.
     """
 
     request_id: str
@@ -84,15 +84,27 @@ class RequestLog:
                 raise RuntimeError(f"Request {request_id} has ended as {record.state}; it cannot change.")
             self._records[request_id] = replace(record, **changes)
 
+    def count_invocation(self, request_id: str) -> None:
+        """Note that the model is called for an open request, once more."""
+        with self._lock:
+            record = self._records[request_id]
+            self._records[request_id] = replace(record, invocations=record.invocations + 1)
+
     def all(self) -> list[RequestRecord]:
         """Return every record."""
         with self._lock:
             return list(self._records.values())
 
-    def counts(self, *, endpoint: str, region: str) -> dict[str, int]:
-        """Return how many requests of one endpoint are in each state, with every state named."""
+    def counts(self, *, endpoint: str, region: str, since: float) -> dict[str, int]:
+        """
+        Return how many requests of one endpoint are in each state, with every state named.
+
+        :param endpoint: Name of the endpoint.
+        :param region: Region of the endpoint.
+        :param since: When the endpoint was created. An earlier one of its name had requests of its own.
+        """
         counts = dict.fromkeys((state.value for state in RequestState), 0)
         for record in self.all():
-            if (record.endpoint, record.region) == (endpoint, region):
+            if (record.endpoint, record.region) == (endpoint, region) and record.submitted_at >= since:
                 counts[record.state.value] += 1
         return counts

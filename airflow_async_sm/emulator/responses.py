@@ -15,13 +15,14 @@ from werkzeug.wrappers import Request, Response
 
 from airflow_async_sm.emulator.backend import Backend
 from airflow_async_sm.emulator.errors import AwsError, control_refusal, not_imitated
+from airflow_async_sm.emulator.gate import Gate
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from airflow_async_sm.emulator.records import RequestLog
 
-# No bucket can have this name: underscores are not allowed in one.
+# AWS gives no new bucket such a name: underscores are not allowed in one.
 PAGES: Final = "/_emulator/"
 
 _SCOPE = re.compile(r"Credential=[^/\s]+/\d{8}/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
@@ -38,12 +39,18 @@ class FrontDoor:
     :param backend: Answers the calls.
     :param requests: The request log, for the pages.
     :param moto: The application behind this one.
+    :param account_id: The one account, whatever the credentials say.
+    :param gate: Refuses requests of web pages.
     """
 
-    def __init__(self, *, backend: Backend, requests: RequestLog, moto: WSGIApplication) -> None:
+    def __init__(
+        self, *, backend: Backend, requests: RequestLog, moto: WSGIApplication, account_id: str, gate: Gate
+    ) -> None:
         self._backend = backend
         self._requests = requests
         self._moto = moto
+        self._account_id = account_id
+        self._gate = gate
         # "Is there one already?" and "make it" are two steps; two callers must not both hear no.
         self._creating = threading.Lock()
         self._control: Mapping[str, Callable[[str, Mapping[str, Any]], dict[str, Any] | None]] = {
@@ -60,14 +67,23 @@ class FrontDoor:
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # moto gives the credentials of an assumed role an account of their own, in which there is nothing.
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account_id
         request = Request(environ)
         try:
+            self._check_sender(request)
             answer = self._answer(request)
         except AwsError as error:
             answer = _error(error)
         if answer is None:
             return self._moto(environ, start_response)
         return answer(environ, start_response)
+
+    def _check_sender(self, request: Request) -> None:
+        headers = request.headers
+        # A link may lead to the pages: they change nothing, and the site with the link cannot read them.
+        site = None if request.path.startswith(PAGES) else headers.get("Sec-Fetch-Site")
+        self._gate.check(host=headers.get("Host", ""), origin=headers.get("Origin"), site=site)
 
     def _answer(self, request: Request) -> Response | None:
         if request.path.startswith(PAGES):
@@ -91,26 +107,30 @@ class FrontDoor:
             return _json({"error": f"There is GET {PAGES}requests and GET {PAGES}endpoints."}, status=404)
         return _json(page())
 
-    def _control_plane(self, request: Request, call: str) -> Response | None:
+    def _control_plane(self, request: Request, call: str) -> Response:
         region = _region(request)
         if call in self._control:
             answer = self._control[call](region, _members(request))
             return Response(status=200, mimetype=_JSON) if answer is None else _json(answer, mimetype=_JSON)
         if call in self._checks:
-            return self._checked(request, region, self._checks[call])
+            return self._checked(request, region, call)
         if call in _TAG_CALLS:
             arn = str(_members(request).get("ResourceArn", ""))
             if ":endpoint/" in arn:
                 raise not_imitated(f"{call} for an endpoint")
-        return None
+        return self._ask_moto(request, call)
 
-    def _checked(
-        self, request: Request, region: str, check: Callable[[str, Mapping[str, Any]], None]
-    ) -> Response:
+    def _ask_moto(self, request: Request, call: str) -> Response:
+        try:
+            return Response.from_app(self._moto, request.environ, buffered=True)
+        except NotImplementedError as absent:
+            raise not_imitated(call) from absent
+
+    def _checked(self, request: Request, region: str, call: str) -> Response:
         members = _members(request)
         with self._creating:
-            check(region, members)
-            return Response.from_app(self._moto, request.environ, buffered=True)
+            self._checks[call](region, members)
+            return self._ask_moto(request, call)
 
     def _runtime(self, request: Request, name: str, call: str) -> Response:
         region = _region(request)

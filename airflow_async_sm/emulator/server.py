@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -61,6 +63,7 @@ class SageMakerAsyncEmulator:
         self._url: str | None = None
         self._clients: LocalClients | None = None
         self._running = contextlib.ExitStack()
+        self._process = os.getpid()
 
     def __enter__(self) -> SageMakerAsyncEmulator:
         self.start()
@@ -92,6 +95,7 @@ class SageMakerAsyncEmulator:
             raise RuntimeError(
                 "An emulator is running in this process; stop it before another one is started."
             )
+        self._process = os.getpid()
         with contextlib.ExitStack() as running:
             running.callback(_only_one.release)
             self._assemble(running)
@@ -100,7 +104,13 @@ class SageMakerAsyncEmulator:
             self._running = running.pop_all()
 
     def stop(self) -> None:
-        """End containers, threads and the server, and drop every open request. A second call does nothing."""
+        """
+        End containers, threads and the server, and drop every open request.
+
+        A second call does nothing. Neither does one in a forked child: what runs is its parent's.
+        """
+        if os.getpid() != self._process:
+            return
         running, self._running = self._running, contextlib.ExitStack()
         running.close()
 
@@ -127,6 +137,7 @@ class SageMakerAsyncEmulator:
         from airflow_async_sm.emulator.backend import Backend
         from airflow_async_sm.emulator.endpoints import Site
         from airflow_async_sm.emulator.engine import Tools
+        from airflow_async_sm.emulator.gate import Gate
         from airflow_async_sm.emulator.plans import Plans
         from airflow_async_sm.emulator.responses import FrontDoor
         from airflow_async_sm.emulator.storage import Storage
@@ -134,7 +145,9 @@ class SageMakerAsyncEmulator:
         http_server.reset_moto()
         running.callback(http_server.reset_moto)
         running.enter_context(http_server.every_instance_type())
-        folder = running.enter_context(tempfile.TemporaryDirectory(prefix="sagemaker-async-emulator-"))
+        # Not a TemporaryDirectory: that one would also remove itself at the exit of a forked child.
+        folder = tempfile.mkdtemp(prefix="sagemaker-async-emulator-")
+        running.callback(shutil.rmtree, folder, ignore_errors=True)
         server = http_server.HttpServer(self._host, self._port)
         running.callback(server.stop)
         url = self._enter_address(server, running)
@@ -154,7 +167,14 @@ class SageMakerAsyncEmulator:
         site = Site(url=url, folder=Path(folder), images=self._images, tools=tools)
         backend = Backend(account_id=http_server.ACCOUNT_ID, plans=Plans(clients), site=site)
         running.callback(backend.close)
-        server.start(FrontDoor(backend=backend, requests=self._requests, moto=http_server.moto_application()))
+        door = FrontDoor(
+            backend=backend,
+            requests=self._requests,
+            moto=http_server.moto_application(),
+            account_id=http_server.ACCOUNT_ID,
+            gate=Gate(host=self._host, url=url),
+        )
+        server.start(door)
 
     def _enter_address(self, server: HttpServer, running: contextlib.ExitStack) -> str:
         self._url = f"http://{_WILDCARDS.get(self._host, self._host)}:{server.port}"

@@ -40,7 +40,12 @@ def run(airflow):
     def to_its_end(dag_id, **conf):
         airflow.wait_for_dag(dag_id)
         run_id = airflow.trigger(dag_id, conf=conf)
-        return follow(airflow, dag_id, run_id, timeout=180, on_change=lambda change: None)
+        report = follow(airflow, dag_id, run_id, timeout=180, on_change=lambda change: None)
+        # Shown by pytest where a test fails.
+        for task in report.tasks:
+            if task.state not in {"success", "upstream_failed"}:
+                print(task.label, task.state, airflow.log(dag_id, run_id, task.task_id, 1)[-4_000:])
+        return report
 
     return to_its_end
 

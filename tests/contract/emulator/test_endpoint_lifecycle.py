@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,8 @@ class TestCreate:
         assert answer["AWS_ENDPOINT_URL"] == world.emulator.url
         assert answer["AWS_REGION"] == "us-east-1"
         assert "the user's own" not in answer.values()
+        assert answer["no_proxy"] == answer["NO_PROXY"]
+        assert "127.0.0.1" in answer["NO_PROXY"].split(",")
         with open(os.path.join(answer["SM_MODEL_DIR"], "weights.txt")) as weights:  # noqa: PTH118, PTH123
             assert weights.read() == "1 2 3"
 
@@ -99,6 +102,15 @@ class TestDelete:
             f'Could not find endpoint "{world.arn("endpoint", "absent")}".',
         )
 
+    def test_folder_is_removed(self, world):
+        name = world.deploy(model_data=world.put_archive({"weights.txt": b"1 2 3"}))
+        record = world.ended(world.submit(name, mode="environment_back"))
+        folder = Path(json.loads(world.body(record.output_location))["SM_MODEL_DIR"]).parent
+        assert folder.is_dir()
+        world.control.delete_endpoint(EndpointName=name)
+        world.wait("endpoint_deleted", name)
+        assert not folder.exists()
+
     def test_queue_is_dropped_without_objects(self, world):
         name = world.deploy(concurrency=1)
         running = world.submit(name, mode="hang")
@@ -143,6 +155,7 @@ class TestNotImitated:
                 "update_endpoint_weights_and_capacities",
                 {"EndpointName": "e", "DesiredWeightsAndCapacities": [{"VariantName": "v"}]},
             ),
+            ("create_hub", {"HubName": "h", "HubDescription": "d"}),
             ("list_tags", {"ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:endpoint/e"}),
         ],
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
+import boto3
 import pytest
 
 
@@ -53,6 +57,61 @@ def test_unsigned_request_is_refused(world, echo):
     code, kind, body = error(url, data=b"x")
     assert (code, kind) == (403, "MissingAuthenticationTokenException")
     assert body["message"] == "Missing Authentication Token"
+
+
+class TestWebPages:
+    """A page in a browser can make it send requests to a local server, and must get nowhere with them."""
+
+    @pytest.mark.parametrize("path", ["/", "/_emulator/requests", "/endpoints/e/async-invocations", "/b/k"])
+    @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+    def test_request_of_another_site_is_refused(self, world, path, method):
+        headers = {**SIGNED, "Origin": "https://attacker.example", "Access-Control-Request-Method": "PUT"}
+        code, kind, _ = error(world.emulator.url + path, method=method, headers=headers)
+        assert (code, kind) == (403, "AccessDeniedException")
+
+    def test_refusal_does_not_open_the_way_for_other_sites(self, world):
+        headers = {"Origin": "https://attacker.example", "Access-Control-Request-Method": "PUT"}
+        request = urllib.request.Request(world.emulator.url, method="OPTIONS", headers=headers)
+        with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(request, timeout=10):
+            pass
+        with caught.value as answer:
+            assert "Access-Control-Allow-Origin" not in answer.headers
+
+    def test_foreign_name_of_this_machine_is_refused(self, world):
+        code, kind, _ = error(world.emulator.url, headers={"Host": "attacker.example"})
+        assert (code, kind) == (403, "AccessDeniedException")
+
+    def test_link_of_another_site_reaches_the_pages_and_nothing_else(self, world):
+        headers = {"Sec-Fetch-Site": "cross-site"}
+        assert isinstance(get(f"{world.emulator.url}/_emulator/requests", headers=headers), list)
+        code, _, _ = error(f"{world.emulator.url}/sqs_us-east-1/?Action=ListQueues", headers=headers)
+        assert code == 403
+
+    def test_own_page_may_use_it(self, world):
+        page = f"{world.emulator.url}/_emulator/requests"
+        assert isinstance(get(page, headers={"Origin": world.emulator.url}), list)
+
+    @pytest.mark.parametrize("host", ["contract-bucket.localhost", "contract-bucket.s3.localhost"])
+    def test_bucket_in_the_name_of_the_host_is_let_through(self, world, host):
+        address = urlsplit(world.emulator.url)
+        with contextlib.closing(http.client.HTTPConnection(address.hostname, address.port)) as connection:
+            connection.request("GET", "/absent", headers={"Host": f"{host}:{address.port}"})
+            # It is S3 that answers.
+            assert connection.getresponse().status == 404
+
+
+def test_assumed_role_is_in_the_same_account(world, echo):
+    role = world.emulator.client("sts").assume_role(
+        RoleArn="arn:aws:iam::210987654321:role/other", RoleSessionName="session"
+    )["Credentials"]
+    session = boto3.Session(role["AccessKeyId"], role["SecretAccessKey"], role["SessionToken"], "us-east-1")
+    clients = [session.client(name, endpoint_url=world.emulator.url) for name in ("sts", "s3", "sagemaker")]
+    sts, s3, control = clients
+    assert sts.get_caller_identity()["Account"] == "123456789012"
+    assert "contract-bucket" in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+    assert control.describe_model(ModelName=echo)["ModelName"] == echo
+    for client in clients:
+        client.close()
 
 
 @pytest.mark.parametrize("body", [b"{not json", b"[]", b""])

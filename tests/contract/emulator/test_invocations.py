@@ -138,17 +138,39 @@ class TestSuccess:
         started = [record.started_at for record in records]
         assert started == sorted(started)
 
-    @pytest.mark.parametrize(("concurrency", "instances", "most"), [(2, 1, 2), (None, 1, 4), (1, 2, 1)])
-    def test_instance_runs_as_many_at_a_time_as_configured(self, world, concurrency, instances, most):
-        name = world.deploy(concurrency=concurrency, instances=instances)
+    @pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (2, 2), (None, 4)])
+    def test_instance_runs_as_many_at_a_time_as_configured(self, world, concurrency, most):
+        # The model answers nobody before so many are there.
+        name = world.deploy(concurrency=concurrency, environment={"TOGETHER": str(most)})
         responses = [world.submit(name, mode="parallel") for _ in range(12)]
         seen = [int(world.body(world.ended(response).output_location)) for response in responses]
         assert max(seen) == most
-        if instances == 2:
-            records = [world.ended(response) for response in responses]
-            moments = [(r.started_at, 1) for r in records] + [(r.finished_at, -1) for r in records]
-            running = [sum(change for at, change in moments if at <= now) for now, _ in moments]
-            assert max(running) == 2
+
+    def test_instances_run_at_the_same_time_and_the_rest_waits(self, world, eventually):
+        name = world.deploy(concurrency=2, instances=2)
+        responses = [world.submit(name, mode="hang") for _ in range(6)]
+
+        def states():
+            return [world.record(response).state.value for response in responses]
+
+        eventually(lambda: states().count("running") >= 4)
+        assert states() == ["running"] * 4 + ["queued"] * 2
+        world.control.delete_endpoint(EndpointName=name)
+        world.wait("endpoint_deleted", name)
+
+    def test_invocations_are_those_that_the_model_counts(self, world):
+        name = world.deploy()
+        responses = [world.submit(name, mode=mode) for mode in ("echo", "refuse", "fail", "chunked")]
+        responses.append(world.submit(name, InputLocation="s3://contract-bucket/absent"))
+        for response in responses:
+            world.ended(response)
+        responses.append(world.submit(name, mode="count_back"))
+        counted = int(world.body(world.ended(responses[-1]).output_location))
+        assert sum(world.record(response).invocations for response in responses) == counted == 5
+
+    def test_many_small_headers_below_the_limit_pass(self, world, echo):
+        record = world.ended(world.submit(echo, mode="small_headers_below"))
+        assert (record.state, world.body(record.output_location)) == ("succeeded", b"ok")
 
     def test_every_one_of_300_requests_ends_once(self, world):
         name = world.deploy(concurrency=8)
@@ -167,6 +189,13 @@ class TestSuccess:
         assert sum(record.failure_location in left for record in records) == 100
 
 
+def reason(side, status):
+    return (
+        f"ClientError: Received {side} error ({status}) from model. See the SageMaker Endpoint logs in your "
+        "account for more information."
+    )
+
+
 class TestFailure:
     def failure(self, world, response):
         record = world.ended(response)
@@ -178,12 +207,12 @@ class TestFailure:
         record, failure = self.failure(world, world.submit(echo, mode="refuse"))
         assert failure["Body"].read() == b'{"message": "Unknown task", "status":  "error"}\n'
         assert failure["ContentType"] == "application/json; v=1"
-        assert (record.status, record.reason) == (400, "Received client error (400) from model.")
+        assert (record.status, record.reason) == (400, reason("client", 400))
 
     def test_server_error_of_the_model_may_be_anything(self, world, echo):
         record, failure = self.failure(world, world.submit(echo, mode="fail"))
         assert failure["Body"].read() == b"\x00\xffbusy"
-        assert (record.status, record.reason) == (503, "Received server error (503) from model.")
+        assert (record.status, record.reason) == (503, reason("server", 503))
 
     def test_answer_that_is_neither_success_nor_error_fails(self, world, echo):
         record, failure = self.failure(world, world.submit(echo, mode="redirect"))
@@ -198,6 +227,10 @@ class TestFailure:
             ),
             (
                 "large_headers",
+                "Response received from the primary container has headers with length greater than",
+            ),
+            (
+                "small_headers_above",
                 "Response received from the primary container has headers with length greater than",
             ),
             (
@@ -235,6 +268,11 @@ class TestFailure:
         expected = b"Failed to download object (bucket: contract-bucket, key: absent/object)"
         assert failure["Body"].read() == expected
         assert record.invocations == 0
+
+    def test_input_address_of_the_other_spelling_is_named_as_the_first(self, world, echo):
+        place = "https://contract-bucket.s3.us-east-1.amazonaws.com/absent"
+        record, _ = self.failure(world, world.submit(echo, InputLocation=place))
+        assert record.reason == "Failed to download object (bucket: contract-bucket, key: absent)"
 
     def test_input_address_without_a_key(self, world, echo):
         _, failure = self.failure(world, world.submit(echo, InputLocation="s3://contract-bucket"))

@@ -71,7 +71,7 @@ def test_instance_type_that_moto_does_not_know_is_accepted(world, variant):
     ("config", "message"),
     [
         (asynchronous(S3OutputPath="http://elsewhere/x"), "S3OutputPath is 'http://elsewhere/x'"),
-        (asynchronous(S3FailurePath="s3://NOT_A_BUCKET/x"), "is no bucket name"),
+        (asynchronous(S3FailurePath="s3://no!bucket/x"), "is no bucket name"),
         (asynchronous(KmsKeyId="a b"), "kmsKeyId"),
         (asynchronous(NotificationConfig={"ErrorTopic": "topic"}), "ErrorTopic"),
         ({"OutputConfig": {}}, "S3OutputPath must be text"),

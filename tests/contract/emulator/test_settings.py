@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import os
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -68,6 +72,14 @@ def test_server_that_is_not_there(make_world):
 def test_command_that_cannot_be_started(make_world):
     world = make_world(images={"absent": ["/no/such/program"]})
     assert "cannot be started" in world.fail(image="absent")["FailureReason"]
+
+
+def test_model_may_take_longer_than_its_connection(make_world):
+    world = make_world(behaviour=Behaviour(creation_seconds=0, connect_timeout=0.3))
+    name = world.deploy()
+    record = world.ended(world.submit(name, mode="slow"))
+    assert record.state == "succeeded"
+    assert record.finished_at - record.started_at >= 1
 
 
 def test_endpoint_is_deleting_and_then_gone(make_world, refused):
@@ -147,6 +159,39 @@ def test_server_that_runs_already_is_used_and_left_alone(make_world, eventually,
             server.terminate()
 
 
+def requests_being_answered():
+    return [thread for thread in threading.enumerate() if thread.name == "emulator-http-request"]
+
+
+FORKED = """
+import os, sys, pathlib, tempfile, urllib.request
+from airflow_async_sm.emulator import SageMakerAsyncEmulator
+
+emulator = SageMakerAsyncEmulator()
+emulator.start()
+child = os.fork()
+if child == 0:
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+with urllib.request.urlopen(emulator.url + "/_emulator/requests", timeout=10) as answer:
+    assert answer.status == 200
+print(len(list(pathlib.Path(tempfile.gettempdir()).iterdir())))
+"""
+
+
+def test_end_of_a_forked_child_stops_nothing_and_the_end_of_the_program_does(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 class TestStop:
     def test_nothing_is_left_when_requests_are_running(self, make_world, eventually):
         threads_before = set(threading.enumerate())
@@ -182,13 +227,45 @@ class TestStop:
         world.emulator.stop()
         assert not is_listening(port)
 
-    def test_container_that_is_still_starting_is_ended(self, make_world, eventually):
+    def test_container_that_is_still_starting_is_ended(self, make_world, eventually, tmp_path):
         world = make_world()
-        name = world.configure(environment={"MODE": "sick"})
+        pid_file = tmp_path / "pid"
+        name = world.configure(environment={"MODE": "sick", "PID_FILE": str(pid_file)})
         world.control.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        pid = int(eventually(lambda: pid_file.exists() and pid_file.read_text()))
+        os.kill(pid, 0)
         before = time.monotonic()
         world.emulator.stop()
         assert time.monotonic() - before < 5
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    def test_long_poll_of_a_queue_does_not_hold_it_up(self, make_world, eventually):
+        world = make_world()
+        sqs = world.emulator.client("sqs")
+        queue = sqs.create_queue(QueueName="empty")["QueueUrl"]
+        scope = "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/sqs/aws4_request, Signature=x"
+        headers = {"Authorization": scope, "X-Amz-Target": "AmazonSQS.ReceiveMessage"}
+        headers["Content-Type"] = "application/x-amz-json-1.0"
+        body = json.dumps({"QueueUrl": queue, "WaitTimeSeconds": 6}).encode()
+
+        def poll():
+            request = urllib.request.Request(world.emulator.url, data=body, headers=headers)
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                urllib.request.urlopen(request, timeout=20).close()
+
+        pollers = [threading.Thread(target=poll) for _ in range(3)]
+        for poller in pollers:
+            poller.start()
+        eventually(lambda: len(requests_being_answered()) >= len(pollers))
+        # Connections are taken in order: when this is answered, the polls have begun.
+        sqs.list_queues()
+        before = time.monotonic()
+        world.emulator.stop()
+        assert time.monotonic() - before < 4.5
+        for poller in pollers:
+            poller.join(20)
+        eventually(lambda: not requests_being_answered())
 
     def test_endpoint_that_is_being_deleted_does_not_hold_it_up(self, make_world):
         world = make_world(behaviour=Behaviour(creation_seconds=0, deletion_seconds=600))
@@ -230,16 +307,20 @@ class TestStop:
         stopping.join(10)
         assert not stopping.is_alive()
 
-    def test_next_emulator_begins_empty(self, make_world):
+    def test_next_emulator_begins_empty(self, make_world, tmp_path, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         first = make_world()
-        name = first.deploy()
+        first.deploy()
+        assert len(list(tmp_path.iterdir())) == 1
         first.emulator.stop()
+        assert list(tmp_path.iterdir()) == []
         second = make_world()
         assert second.control.list_endpoints()["Endpoints"] == []
         assert second.control.list_models()["Models"] == []
         assert [bucket["Name"] for bucket in second.s3.list_buckets()["Buckets"]] == ["contract-bucket"]
         assert second.emulator.requests() == []
-        assert name not in {path.name for path in Path(tempfile.gettempdir()).iterdir()}
+        second.emulator.stop()
+        assert list(tmp_path.iterdir()) == []
 
     def test_emulator_can_be_started_again(self):
         emulator = SageMakerAsyncEmulator()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import botocore.session
 import pytest
 
-from airflow_async_sm.emulator.checks import check_endpoint_config, check_model
+from airflow_async_sm.emulator.checks import _START_TIMEOUT, check_endpoint_config, check_model
 from airflow_async_sm.emulator.errors import AwsError
 
 MODEL = {"ModelName": "m", "ExecutionRoleArn": "arn:aws:iam::123456789012:role/r"}
 VARIANT = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+START_TIMEOUT = "ContainerStartupHealthCheckTimeoutInSeconds"
 CONFIG = {"EndpointConfigName": "c", "ProductionVariants": [VARIANT]}
 ASYNC = {"OutputConfig": {"S3OutputPath": "s3://bucket/out"}}
 
@@ -45,6 +47,8 @@ def test_good_model_passes():
         ({"ProductionVariants": [{**VARIANT, "VariantName": "a b"}]}, "variantName"),
         ({"ProductionVariants": [{**VARIANT, "InstanceType": "m5.large"}]}, "instanceType"),
         ({"ProductionVariants": [{**VARIANT, "InitialInstanceCount": 0}]}, "initialInstanceCount"),
+        ({"ProductionVariants": [{**VARIANT, START_TIMEOUT: 59}]}, "containerStartupHealthCheck"),
+        ({"ProductionVariants": [{**VARIANT, START_TIMEOUT: 3601}]}, "containerStartupHealthCheck"),
         ({"AsyncInferenceConfig": ASYNC, "DataCaptureConfig": {"EnableCapture": True}}, "not supported"),
     ],
 )
@@ -67,3 +71,11 @@ def test_good_configuration_passes():
         {**CONFIG, "AsyncInferenceConfig": {"OutputConfig": output, "ClientConfig": concurrency}}
     )
     check_endpoint_config(CONFIG)
+    for seconds in (60, 3600):
+        check_endpoint_config({**CONFIG, "ProductionVariants": [{**VARIANT, START_TIMEOUT: seconds}]})
+
+
+def test_limits_of_the_start_timeout_are_those_of_the_api_model():
+    model = botocore.session.Session().get_service_model("sagemaker")
+    shape = model.shape_for(_START_TIMEOUT.shape)
+    assert shape.metadata == {"min": _START_TIMEOUT.minimum, "max": _START_TIMEOUT.maximum}

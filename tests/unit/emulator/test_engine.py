@@ -13,10 +13,18 @@ from airflow_async_sm.emulator import Behaviour, RequestRecord, RequestState
 from airflow_async_sm.emulator.clock import Clock
 from airflow_async_sm.emulator.containers import Address
 from airflow_async_sm.emulator.engine import Engine, Job, Tools
-from airflow_async_sm.emulator.invocation import End, Ended, Exchange, InvocationFailed
+from airflow_async_sm.emulator.invocation import (
+    Answer,
+    End,
+    Ended,
+    Exchange,
+    InvocationFailed,
+    download_failed,
+)
 from airflow_async_sm.emulator.records import RequestLog
 from airflow_async_sm.emulator.storage import StorageError
 from airflow_async_sm.emulator.timers import Timers
+from tests.world import eventually
 
 NOWHERE = Address("127.0.0.1", 9)
 
@@ -84,10 +92,7 @@ def submit(
 
 
 def ends(tools, number=0):
-    give_up_at = time.monotonic() + 10
-    while tools.requests.all()[number].state in ("queued", "running"):
-        assert time.monotonic() < give_up_at
-        time.sleep(0.005)
+    eventually(lambda: tools.requests.all()[number].state not in ("queued", "running"))
     return tools.requests.all()[number]
 
 
@@ -116,7 +121,7 @@ def test_container_that_is_not_there_is_a_lost_connection(tools):
     engine.add_instance(NOWHERE, 1)
     submit(engine, tools)
     record = ends(tools)
-    assert (record.state, record.invocations) == ("failed", 1)
+    assert (record.state, record.invocations) == ("failed", 0)
     text = b"Connection reset by peer for the e endpoint. Please retry."
     assert tools.storage.objects == {"s3://bucket/failure": (text, "text/plain")}
     engine.close(1)
@@ -168,8 +173,7 @@ def test_worker_that_does_not_end_is_reported_and_not_waited_for(tools, caplog):
     engine = Engine("e", slow)
     engine.add_instance(NOWHERE, 1)
     submit(engine, tools, input_location="s3://bucket/k")
-    while tools.requests.all()[0].state == "queued":
-        time.sleep(0.005)
+    eventually(lambda: tools.requests.all()[0].state == "running")
     before = time.monotonic()
     engine.close(0.1)
     assert time.monotonic() - before < 5
@@ -178,13 +182,60 @@ def test_worker_that_does_not_end_is_reported_and_not_waited_for(tools, caplog):
     assert ends(tools).state == "failed"
 
 
+def never():
+    raise AssertionError("nobody was to be called")
+
+
+def test_every_call_of_the_model_is_counted(tools, monkeypatch):
+    def twice(exchange, *arguments, calling, **options):
+        calling()
+        calling()
+        return Answer(200, b"ok", None)
+
+    monkeypatch.setattr(Exchange, "post", twice)
+    engine = Engine("e", tools)
+    engine.add_instance(NOWHERE, 1)
+    submit(engine, tools)
+    record = ends(tools)
+    assert (record.state, record.invocations) == ("succeeded", 2)
+    engine.close(1)
+
+
+def test_time_limit_that_ends_with_the_answer_lets_no_upload_begin(tools, monkeypatch):
+    def late(exchange, *arguments, **options):
+        exchange.end(End.TIMED_OUT)
+        return Answer(200, b"too late", None)
+
+    monkeypatch.setattr(Exchange, "post", late)
+    engine = Engine("e", tools)
+    engine.add_instance(NOWHERE, 1)
+    submit(engine, tools)
+    assert ends(tools).state == "failed"
+    text = b"Timed out uploading object (bucket: bucket, key: output)"
+    assert tools.storage.objects == {"s3://bucket/failure": (text, "text/plain")}
+    engine.close(1)
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("s3://b/k/l", "bucket: b, key: k/l"),
+        ("https://b.s3.eu-west-1.amazonaws.com/k/l", "bucket: b, key: k/l"),
+        ("https://s3.amazonaws.com/b/k", "bucket: b, key: k"),
+        ("https://elsewhere/k", "bucket: elsewhere, key: k"),
+    ],
+)
+def test_failed_download_names_the_object(place, named):
+    assert download_failed(place) == f"Failed to download object ({named})"
+
+
 class TestExchange:
     def test_ended_exchange_calls_nobody(self):
         exchange = Exchange(1)
         exchange.end(End.DROPPED)
         exchange.end(End.TIMED_OUT)
         with pytest.raises(Ended) as ended:
-            exchange.post(NOWHERE, b"", {}, endpoint="e")
+            exchange.post(NOWHERE, b"", {}, endpoint="e", calling=never)
         assert ended.value.why is End.DROPPED
 
     def test_container_that_does_not_accept_is_no_response(self, monkeypatch):
@@ -193,7 +244,7 @@ class TestExchange:
 
         monkeypatch.setattr(http.client.HTTPConnection, "connect", connect)
         with pytest.raises(InvocationFailed, match="could not get a response from the e endpoint"):
-            Exchange(1).post(NOWHERE, b"", {}, endpoint="e")
+            Exchange(1).post(NOWHERE, b"", {}, endpoint="e", calling=never)
 
 
 def test_a_request_stays_in_the_queue_for_its_time_although_a_worker_is_free(tools):
@@ -202,10 +253,7 @@ def test_a_request_stays_in_the_queue_for_its_time_although_a_worker_is_free(too
     submit(engine, tools, ready_in=0.3, input_location="s3://bucket/missing")
     submit(engine, tools, 2, ready_in=0.3, input_location="s3://bucket/missing")
     try:
-        deadline = time.monotonic() + 10
-        while not all(record.started_at for record in tools.requests.all()):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: all(record.started_at for record in tools.requests.all()))
         assert all(record.started_at - record.submitted_at >= 0.29 for record in tools.requests.all())
     finally:
         engine.close(5)

@@ -56,6 +56,28 @@ def test_truncated_archive_is_refused(tmp_path):
         unpack_model_data("s3://bucket/model.tar.gz", tmp_path, OneObject(content[: len(content) // 2]))
 
 
+def test_archive_with_a_wrong_sum_is_refused(tmp_path):
+    content = bytearray(archive(tarfile.TarInfo("weights")))
+    content[-8] ^= 1
+    with pytest.raises(ProvisioningFailed, match=r"valid tar\.gz archive"):
+        unpack_model_data("s3://bucket/model.tar.gz", tmp_path, OneObject(bytes(content)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_archive_whose_compression_is_broken_is_refused(tmp_path):
+    content = archive(tarfile.TarInfo("weights"))[:10] + b"\xff" * 100
+    with pytest.raises(ProvisioningFailed, match=r"valid tar\.gz archive"):
+        unpack_model_data("s3://bucket/model.tar.gz", tmp_path, OneObject(content))
+
+
+def test_python_that_cannot_unpack_safely_is_named(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter")
+    content = archive(tarfile.TarInfo("weights"))
+    with pytest.raises(ProvisioningFailed, match=r"use 3\.11\.4 or later"):
+        unpack_model_data("s3://bucket/model.tar.gz", tmp_path, OneObject(content))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/folder/", "file:///etc/passwd"])
 def test_address_that_is_no_object_is_refused(tmp_path, url):
     with pytest.raises(ProvisioningFailed, match="Failed to download model data"):

@@ -48,12 +48,20 @@ def test_ended_request_does_not_change():
     assert log.all()[0].state == "expired"
 
 
+def test_invocations_are_counted():
+    log = RequestLog()
+    log.add(record())
+    for _ in range(2):
+        log.count_invocation("1")
+    assert log.all()[0].invocations == 2
+
+
 def test_counts_are_of_one_endpoint_and_name_every_state():
     log = RequestLog()
     for number, changes in enumerate(
-        ({}, {"state": RequestState.FAILED}, {"region": "other"}, {"endpoint": "f"})
+        ({}, {"state": RequestState.FAILED}, {"region": "other"}, {"endpoint": "f"}, {"submitted_at": 0.5})
     ):
         log.add(record(number, **changes))
-    counts = log.counts(endpoint="e", region="r")
+    counts = log.counts(endpoint="e", region="r", since=1.0)
     assert set(counts) == {state.value for state in RequestState}
     assert {state: count for state, count in counts.items() if count} == {"queued": 1, "failed": 1}
