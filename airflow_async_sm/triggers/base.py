@@ -35,6 +35,9 @@ __all__ = ["SageMakerAsyncBaseTrigger"]
 # Airflow 2.11 has no such setting, and nothing to wait for.
 _NO_HEARTBEAT = -1.0
 
+# How long the scheduler may take to hear of the end of the old process; a busy one takes longer.
+_SCHEDULER_SECONDS = 2.0
+
 # Not the event loop's own threads: those resolve names for everybody.
 _LOOKING = ThreadPoolExecutor(max_workers=8, thread_name_prefix="sagemaker-async-look")
 
@@ -139,4 +142,4 @@ def _settling_time() -> float:
     scheduler takes the end of the old process for a failure of the new one.
     """
     interval = conf.getfloat("workers", "min_heartbeat_interval", fallback=_NO_HEARTBEAT)
-    return 0.0 if interval == _NO_HEARTBEAT else interval + 1
+    return 0.0 if interval == _NO_HEARTBEAT else interval + _SCHEDULER_SECONDS
