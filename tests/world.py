@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 import tarfile
 import time
@@ -19,12 +18,6 @@ PROGRAM = [sys.executable, str(Path(__file__).with_name("container_program.py"))
 BUCKET = "contract-bucket"
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
 QUICK = Behaviour(creation_seconds=0.1, deletion_seconds=0.1, queue_seconds=0, container_start_timeout=20)
-
-
-def aws_connection(url):
-    """Return an Airflow connection to the AWS services at an address."""
-    extra = {"region_name": "us-east-1", "endpoint_url": url}
-    return json.dumps({"conn_type": "aws", "login": "test", "password": "test", "extra": extra})
 
 
 def eventually(holds, *, within=15.0):

@@ -141,7 +141,7 @@ class Demo:
         """Start it while Airflow makes its database, and tell Airflow where it is."""
         try:
             # An optional part, and slow to import.
-            from airflow_async_sm.emulator import SageMakerAsyncEmulator
+            from airflow_async_sm.emulator import SageMakerAsyncEmulator, airflow_connection
         except ImportError as error:
             raise DemoError(
                 f"The emulator cannot be loaded ({error}). Install airflow-async-sm[emulator]."
@@ -149,7 +149,7 @@ class Demo:
         emulator = self._resources.enter_context(SageMakerAsyncEmulator())
         self._emulator_url = emulator.url
         self._step(f"emulator up at {emulator.url}")
-        return {"AIRFLOW_CONN_AWS_DEFAULT": aws_connection(emulator.url)}
+        return {"AIRFLOW_CONN_AWS_DEFAULT": airflow_connection(emulator.url)}
 
     def _run_dag(self, airflow: LocalAirflow) -> RunReport:
         run_id = airflow.trigger(self._dag_id)
@@ -208,18 +208,6 @@ class Demo:
     def _step(self, text: str, *, style: str | None = None) -> None:
         """Write a line with the seconds since the start of the demo."""
         self.say(f"[{time.monotonic() - self._began:5.1f} s] {text}", style=style)
-
-
-def aws_connection(endpoint_url: str) -> str:
-    """An Airflow connection to the emulator, as the value of an environment variable."""
-    return json.dumps(
-        {
-            "conn_type": "aws",
-            "login": "local",
-            "password": "local",
-            "extra": {"region_name": "us-east-1", "endpoint_url": endpoint_url},
-        }
-    )
 
 
 def relevant_tail(log: str) -> str:

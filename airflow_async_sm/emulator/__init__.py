@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from airflow_async_sm.emulator.behaviours import Behaviour
+from airflow_async_sm.emulator.reaching import airflow_connection
 from airflow_async_sm.emulator.records import RequestRecord, RequestState
 from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
 
-__all__ = ["Behaviour", "RequestRecord", "RequestState", "SageMakerAsyncEmulator"]
+__all__ = ["Behaviour", "RequestRecord", "RequestState", "SageMakerAsyncEmulator", "airflow_connection"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shlex
 import signal
@@ -14,8 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from airflow_async_sm.emulator.behaviours import Behaviour
-from airflow_async_sm.emulator.gate import past_proxies
 from airflow_async_sm.emulator.images import Stand
+from airflow_async_sm.emulator.reaching import airflow_connection, past_proxies
 from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -99,17 +98,11 @@ def _image(text: str) -> tuple[str, Stand]:
 
 
 def _introduction(url: str) -> str:
-    connection = {
-        "conn_type": "aws",
-        "login": "testing",
-        "password": "testing",
-        "extra": {"region_name": "us-east-1", "endpoint_url": url},
-    }
     proxies = "".join(f"{name}={shlex.quote(value)}\n" for name, value in past_proxies(url).items())
     return (
         f"SageMaker Asynchronous Inference emulator: {url}\n"
         f"Requests: {url}/_emulator/requests   Endpoints: {url}/_emulator/endpoints\n"
-        f"AIRFLOW_CONN_AWS_DEFAULT={shlex.quote(json.dumps(connection))}\n"
+        f"AIRFLOW_CONN_AWS_DEFAULT={shlex.quote(airflow_connection(url))}\n"
         f"AWS_ENDPOINT_URL={url}\n"
         f"{proxies}"
         "Stop it with Ctrl-C.\n"

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 
 from airflow_async_sm.emulator.aws import DUMMY_CREDENTIALS
 from airflow_async_sm.emulator.behaviours import Behaviour
-from airflow_async_sm.emulator.gate import past_proxies
 from airflow_async_sm.emulator.images import Stand
 from airflow_async_sm.emulator.model_data import ProvisioningFailed
+from airflow_async_sm.emulator.reaching import past_proxies
 
 log = logging.getLogger(__name__)
 

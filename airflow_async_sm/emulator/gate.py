@@ -1,10 +1,8 @@
-"""The way to the emulator over HTTP: open to programs, past proxies, and closed to foreign web pages."""
+"""The way to the emulator over HTTP: open to programs, closed to foreign web pages."""
 
 from __future__ import annotations
 
 import ipaddress
-import os
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from airflow_async_sm.emulator.errors import AwsError
@@ -50,20 +48,6 @@ class Gate:
         if name in self._names or name == "localhost" or name.endswith(".localhost"):
             return True
         return _is_address(name) and (ipaddress.ip_address(name).is_loopback or self._listens_everywhere)
-
-
-def past_proxies(url: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """
-    Return the variables with which programs reach the emulator directly, in both spellings.
-
-    :param url: The emulator's address.
-    :param environment: Variables of today. The hosts that they except from proxies stay excepted.
-    """
-    before = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
-    hosts = [host.strip() for host in before.split(",") if host.strip()]
-    own = urlsplit(url).hostname or ""
-    value = ",".join(hosts if own in hosts else [*hosts, own])
-    return {"NO_PROXY": value, "no_proxy": value}
 
 
 def _name(host: str) -> str:

@@ -18,6 +18,7 @@ from airflow_async_sm.core.endpoints import AsyncEndpointSpec
 from airflow_async_sm.core.handles import DELETED, IN_SERVICE, EndpointHandle, InvocationHandle
 from airflow_async_sm.core.outcomes import Pending, Settled
 from airflow_async_sm.core.requests import InvocationRequest
+from airflow_async_sm.emulator import airflow_connection
 from airflow_async_sm.exceptions import (
     EndpointNotReady,
     RequestRejected,
@@ -26,7 +27,7 @@ from airflow_async_sm.exceptions import (
     SubmissionUnconfirmed,
 )
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
-from tests.world import BUCKET, ROLE, aws_connection, eventually
+from tests.world import BUCKET, ROLE, eventually
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def connect(monkeypatch):
     """Return a function that makes a hook for the server at an address."""
 
     def hook_for(url, **arguments):
-        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(url))
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(url))
         return SageMakerAsyncHook(**arguments)
 
     return hook_for

@@ -9,6 +9,7 @@ from importlib import import_module
 
 import pytest
 
+from airflow_async_sm.emulator import airflow_connection
 from airflow_async_sm.exceptions import (
     EndpointNotReady,
     InferenceExpired,
@@ -18,7 +19,7 @@ from airflow_async_sm.exceptions import (
 )
 from airflow_async_sm.operators.endpoint import SageMakerAsyncDeleteOperator, SageMakerAsyncDeployOperator
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
-from tests.world import BUCKET, ROLE, aws_connection
+from tests.world import BUCKET, ROLE
 
 try:
     from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -40,7 +41,7 @@ def settled_at_once(monkeypatch):
 @pytest.fixture(params=[False, True], ids=["blocking", "deferrable"])
 def run(request, world, monkeypatch):
     """Return a function that runs an operator to its end, in one mode, as Airflow would."""
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(world.emulator.url))
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(world.emulator.url))
 
     def to_its_end(kind, **arguments):
         def fresh():

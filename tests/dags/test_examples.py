@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_async_sm.demo.command import aws_connection
 from airflow_async_sm.demo.local_airflow import LocalAirflow
 from airflow_async_sm.demo.runs import follow
-from airflow_async_sm.emulator import Behaviour, SageMakerAsyncEmulator
+from airflow_async_sm.emulator import Behaviour, SageMakerAsyncEmulator, airflow_connection
 from tests.world import World
 
 pytestmark = pytest.mark.airflow_processes
@@ -28,7 +27,7 @@ def emulator():
 
 @pytest.fixture(scope="module")
 def airflow(emulator):
-    connection = {"AIRFLOW_CONN_AWS_DEFAULT": aws_connection(emulator.url)}
+    connection = {"AIRFLOW_CONN_AWS_DEFAULT": airflow_connection(emulator.url)}
     with LocalAirflow(DAGS, environment=connection, min_heartbeat_interval=1) as airflow:
         yield airflow
 

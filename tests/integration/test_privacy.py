@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_async_sm.demo.command import aws_connection
 from airflow_async_sm.demo.local_airflow import LocalAirflow
 from airflow_async_sm.demo.runs import follow
-from airflow_async_sm.emulator import Behaviour, SageMakerAsyncEmulator
+from airflow_async_sm.emulator import Behaviour, SageMakerAsyncEmulator, airflow_connection
 from tests.world import PROGRAM, World
 
 pytestmark = pytest.mark.airflow_processes
@@ -44,7 +43,7 @@ def test_a_payload_leaves_no_trace_in_airflow(tmp_path):
         endpoint = world.deploy()
         text = DAGS.replace("ENDPOINT", endpoint).replace("TEMPLATE", repr(TEMPLATE))
         (tmp_path / "private_dag.py").write_text(text)
-        connection = {"AIRFLOW_CONN_AWS_DEFAULT": aws_connection(emulator.url)}
+        connection = {"AIRFLOW_CONN_AWS_DEFAULT": airflow_connection(emulator.url)}
         with LocalAirflow(tmp_path, environment=connection, min_heartbeat_interval=1) as airflow:
             airflow.wait_for_dag("secrets")
             run_id = airflow.trigger("secrets")

@@ -9,12 +9,12 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self
 
 import pytest
 from rich.console import Console
 
+from airflow_async_sm import emulator
 from airflow_async_sm.demo import command
 from airflow_async_sm.demo.errors import ComponentFailed, DagNotFound
 from airflow_async_sm.demo.rest import TaskInstance
@@ -110,9 +110,7 @@ class FakeAirflow:
 def airflow(monkeypatch: pytest.MonkeyPatch) -> FakeAirflow:
     fake = FakeAirflow()
     monkeypatch.setattr(command, "LocalAirflow", fake)
-    module = ModuleType("airflow_async_sm.emulator")
-    module.SageMakerAsyncEmulator = lambda: FakeEmulator(fake.events)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "airflow_async_sm.emulator", module)
+    monkeypatch.setattr(emulator, "SageMakerAsyncEmulator", lambda: FakeEmulator(fake.events))
     return fake
 
 

@@ -29,5 +29,11 @@ def test_emulator_shares_nothing_with_the_client_but_core():
 
 
 def test_public_names_are_those_of_the_manual():
-    assert package.__all__ == ["Behaviour", "RequestRecord", "RequestState", "SageMakerAsyncEmulator"]
+    assert package.__all__ == [
+        "Behaviour",
+        "RequestRecord",
+        "RequestState",
+        "SageMakerAsyncEmulator",
+        "airflow_connection",
+    ]
     assert all(hasattr(package, name) for name in package.__all__)
