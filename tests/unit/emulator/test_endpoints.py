@@ -119,7 +119,7 @@ def test_worker_that_cannot_start_makes_the_endpoint_fail_and_ends_its_container
     assert came_up(made) == "Failed"
     assert [process.poll() is not None for process in started] == [True]
     made.stop()
-    assert not [thread for thread in threading.enumerate() if "worker" in thread.name]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("emulator-e-worker")]
 
 
 def backend(site, *plans):
@@ -166,6 +166,8 @@ def test_endpoint_that_cannot_be_stopped_does_not_keep_the_others(site, started,
     made.close()
     assert "a bug of the emulator" in caplog.text
     assert all(process.wait(5) is not None for process in started)
+    monkeypatch.undo()
+    made.close()
 
 
 def test_interruption_of_the_stop_ends_the_containers_at_once(site, started, monkeypatch):
@@ -178,6 +180,8 @@ def test_interruption_of_the_stop_ends_the_containers_at_once(site, started, mon
     with pytest.raises(KeyboardInterrupt):
         made.close()
     assert all(process.wait(5) is not None for process in started)
+    monkeypatch.undo()
+    made.close()
 
 
 def test_requests_of_an_earlier_endpoint_of_the_name_are_not_counted(site):
