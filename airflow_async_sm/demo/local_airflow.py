@@ -199,7 +199,9 @@ class LocalAirflow:
     ) -> None:
         """Airflow 2: users live in the database, and the web server makes the roles."""
         if self._login is not None:
-            who = ["--username", self._login.username, "--password", self._login.password, "--role", "Admin"]
+            # A random password may begin like an option.
+            secret = f"--password={self._login.password}"
+            who = ["--username", self._login.username, secret, "--role", "Admin"]
             rest = ["--firstname", "Local", "--lastname", "Admin", "--email", "admin@localhost"]
             components.start("user", _airflow("users", "create", *who, *rest), environment)
             components.finish("user", timeout=deadline - time.monotonic())

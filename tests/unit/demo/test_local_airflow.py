@@ -21,6 +21,8 @@ PROGRAM = """
 import os, sys, time
 with open(sys.argv[1], "a") as file:
     file.write(" ".join(sys.argv[2:4]) + " " + os.environ.get("GIVEN", "-") + "\\n")
+    if sys.argv[2] == "users":
+        file.write(" ".join(sys.argv[4:]) + "\\n")
 if sys.argv[2] not in ("db", "users"):
     time.sleep(600)
 """
@@ -93,7 +95,7 @@ def test_programs_of_airflow_2(asked: Path, tmp_path: Path, monkeypatch: pytest.
         tmp_path,
         monkeypatch,
         major=2,
-        login=Login.generate(),
+        login=Login(username="admin", password="-like-an-option"),
         environment=lambda: {"GIVEN": "late"},
         on_progress=steps.append,
     )
@@ -102,6 +104,8 @@ def test_programs_of_airflow_2(asked: Path, tmp_path: Path, monkeypatch: pytest.
         lines = asked.read_text().splitlines()
     assert "db migrate -" in lines
     assert "users create late" in lines
+    # A random password may begin so.
+    assert any("--password=-like-an-option " in line for line in lines)
     assert steps[:2] == ["database made", "user made"]
     assert list((tmp_path / "homes").iterdir()) == []
 
