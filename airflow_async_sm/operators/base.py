@@ -131,7 +131,9 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, and wait unless told not to."""
         try:
-            request, _ = self.request(context), self.hook
+            request = self.request(context)
+            # Made here, because a bad botocore_config is bad input too.
+            _ = self.hook
         except InvalidInput as error:
             raise RequestRejected(
                 f"{sentence(str(error))} Nothing was submitted; a retry would be refused as well."
