@@ -22,8 +22,6 @@ def encode_payload(payload: Any) -> tuple[bytes, str]:
     :raises InvalidInput: JSON cannot hold the value, or it is longer than a request's body may be.
     """
     match payload:
-        case Concealed():
-            return encode_payload(payload.value)
         case bytes() | bytearray() | memoryview():
             body, content_type = bytes(payload), "application/octet-stream"
         case str():

@@ -96,12 +96,11 @@ class AwsClients(AwsBaseHook):
         return session
 
     def _client_for(self, service: str, config: Config | None = None) -> Any:
-        agent = (
-            f"{getattr(self.config, 'user_agent_extra', None) or ''} airflow-async-sm/{__version__}".strip()
-        )
-        settings = self.config.merge(Config(user_agent_extra=agent))
-        # A session is not made for several threads at a time; its clients are.
+        # Clients serve many threads, but connection, session and client are made in one.
         with self._making, translated(f"make a client for {service}"):
+            given = getattr(self.config, "user_agent_extra", None) or ""
+            agent = f"{given} airflow-async-sm/{__version__}".strip()
+            settings = self.config.merge(Config(user_agent_extra=agent))
             return self._session.client(  # type: ignore[call-overload]
                 service,
                 endpoint_url=self.conn_config.get_service_endpoint_url(service_name=service),

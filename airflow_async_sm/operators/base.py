@@ -45,11 +45,13 @@ def optional(argument: str, value: Any) -> Any:
     :param value: What the template was rendered to.
     :raises InvalidInput: it was rendered to the text ``None``, which nobody means.
     """
+    if not isinstance(value, str):
+        return value
     if value == "None":
         raise InvalidInput(
             f"{argument} is the text 'None': its template was rendered from a value that is not there."
         )
-    return None if isinstance(value, str) and not value else value
+    return value or None
 
 
 class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):

@@ -116,7 +116,8 @@ class SageMakerAsyncInvokeOperator(SageMakerAsyncBaseOperator[InvocationHandle])
 
     def request(self, context: Context) -> InvocationRequest:  # noqa: ARG002 - others need to know their task
         """Check everything that can be checked without a network."""
-        payload = optional("payload", self.payload)
+        rendered = self.payload.value if isinstance(self.payload, Concealed) else self.payload
+        payload = optional("payload", rendered)
         body, content_type = (None, None) if payload is None else encode_payload(payload)
         return InvocationRequest(
             endpoint_name=self.endpoint_name,

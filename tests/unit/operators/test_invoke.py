@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.payloads import Concealed
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 
@@ -72,3 +73,32 @@ def test_the_content_type_follows_the_payload_unless_given():
         op = operator(payload=[1], content_type=given)
         op.endpoint_name = "model"
         assert op.request({}).content_type == expected
+
+
+def test_a_payload_whose_template_came_to_none_is_refused():
+    op = operator(payload="{{ nothing }}")
+    op.render_template_fields({"where": "model", "nothing": None})
+    with pytest.raises(InvalidInput, match="payload is the text 'None'"):
+        op.request({})
+
+
+def test_a_payload_whose_template_came_to_nothing_leaves_the_object_in_s3():
+    op = operator(payload="{{ nothing }}", input_location="s3://bucket/in.csv")
+    op.render_template_fields({"where": "model", "nothing": ""})
+    assert op.request({}).input_location == "s3://bucket/in.csv"
+    assert op.request({}).body is None
+
+
+def test_a_payload_that_cannot_be_compared_is_refused_for_what_it_is():
+    """As arrays of numbers: their comparison with a text has no truth value."""
+
+    class Incomparable:
+        __hash__ = None
+
+        def __eq__(self, other):
+            raise ValueError("The truth value is ambiguous")
+
+    op = operator(payload=Incomparable())
+    op.render_template_fields({"where": "model"})
+    with pytest.raises(InvalidInput, match="payload of type Incomparable cannot be written as JSON"):
+        op.request({})
