@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from airflow_async_sm.emulator.behaviours import Behaviour
 from airflow_async_sm.emulator.reaching import airflow_connection
-from airflow_async_sm.emulator.records import RequestRecord, RequestState
 from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
+from airflow_async_sm.emulator.settings.behaviours import Behaviour
+from airflow_async_sm.emulator.work.records import RequestRecord, RequestState
 
 __all__ = ["Behaviour", "RequestRecord", "RequestState", "SageMakerAsyncEmulator", "airflow_connection"]

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from airflow_async_sm.emulator.behaviours import Behaviour
-from airflow_async_sm.emulator.images import Stand
+from airflow_async_sm.emulator.models.images import Stand
 from airflow_async_sm.emulator.reaching import airflow_connection, past_proxies
 from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
+from airflow_async_sm.emulator.settings.behaviours import Behaviour
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What shells report for a program that ended with SIGINT.

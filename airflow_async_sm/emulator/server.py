@@ -13,15 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from airflow_async_sm.emulator.behaviours import Behaviour
 from airflow_async_sm.emulator.clock import Clock
-from airflow_async_sm.emulator.images import Images, Stand
-from airflow_async_sm.emulator.records import RequestLog, RequestRecord
+from airflow_async_sm.emulator.models.images import Images, Stand
+from airflow_async_sm.emulator.settings.behaviours import Behaviour
 from airflow_async_sm.emulator.timers import Timers
+from airflow_async_sm.emulator.work.records import RequestLog, RequestRecord
 
 if TYPE_CHECKING:
     from airflow_async_sm.emulator.aws import LocalClients
-    from airflow_async_sm.emulator.http_server import HttpServer
+    from airflow_async_sm.emulator.web.http_server import HttpServer
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - recognised, not bound
 
@@ -132,15 +132,15 @@ class SageMakerAsyncEmulator:
     def _assemble(self, running: contextlib.ExitStack) -> None:
         # These bring in boto3, moto and werkzeug, which nobody shall wait for who only asks for the
         # command's help.
-        from airflow_async_sm.emulator import http_server
+        from airflow_async_sm.emulator.account.backend import Backend
+        from airflow_async_sm.emulator.account.endpoints import Site
+        from airflow_async_sm.emulator.account.plans import Plans
         from airflow_async_sm.emulator.aws import LocalClients
-        from airflow_async_sm.emulator.backend import Backend
-        from airflow_async_sm.emulator.endpoints import Site
-        from airflow_async_sm.emulator.engine import Tools
-        from airflow_async_sm.emulator.gate import Gate
-        from airflow_async_sm.emulator.plans import Plans
-        from airflow_async_sm.emulator.responses import FrontDoor
-        from airflow_async_sm.emulator.storage import Storage
+        from airflow_async_sm.emulator.web import http_server
+        from airflow_async_sm.emulator.web.gate import Gate
+        from airflow_async_sm.emulator.web.responses import FrontDoor
+        from airflow_async_sm.emulator.work.engine import Tools
+        from airflow_async_sm.emulator.work.storage import Storage
 
         http_server.reset_moto()
         running.callback(http_server.reset_moto)

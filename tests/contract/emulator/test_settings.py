@@ -349,7 +349,7 @@ def test_bug_while_an_endpoint_comes_up_makes_it_fail(make_world, monkeypatch, c
     def broken(*arguments):
         raise ZeroDivisionError("a bug of the emulator")
 
-    monkeypatch.setattr("airflow_async_sm.emulator.endpoints.unpack_model_data", broken)
+    monkeypatch.setattr("airflow_async_sm.emulator.account.endpoints.unpack_model_data", broken)
     assert make_world().fail()["FailureReason"] == "The emulator itself failed; see its log."
     assert "a bug of the emulator" in caplog.text
 
@@ -360,7 +360,7 @@ def test_bug_in_an_answer_costs_one_request(make_world, monkeypatch, caplog):
     def broken(door, request):
         raise ConnectionError("cut off") if request.path == "/cut" else AssertionError("a bug")
 
-    monkeypatch.setattr("airflow_async_sm.emulator.responses.FrontDoor._answer", broken)
+    monkeypatch.setattr("airflow_async_sm.emulator.web.responses.FrontDoor._answer", broken)
     for path in ("/cut", "/bug"):
         with pytest.raises(OSError), urllib.request.urlopen(world.emulator.url + path, timeout=10):  # noqa: PT011
             pass

@@ -3,7 +3,7 @@ from __future__ import annotations
 import botocore.session
 import pytest
 
-from airflow_async_sm.emulator.checks import _START_TIMEOUT, check_endpoint_config, check_model
+from airflow_async_sm.emulator.account.checks import _START_TIMEOUT, check_endpoint_config, check_model
 from airflow_async_sm.emulator.errors import AwsError
 
 MODEL = {"ModelName": "m", "ExecutionRoleArn": "arn:aws:iam::123456789012:role/r"}

@@ -10,15 +10,15 @@ import pytest
 
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator import Behaviour
-from airflow_async_sm.emulator.backend import Backend
+from airflow_async_sm.emulator.account.backend import Backend
+from airflow_async_sm.emulator.account.endpoints import Endpoint, Site
+from airflow_async_sm.emulator.account.plans import AsyncPlan, EndpointPlan
 from airflow_async_sm.emulator.clock import Clock
-from airflow_async_sm.emulator.endpoints import Endpoint, Site
-from airflow_async_sm.emulator.engine import Tools
 from airflow_async_sm.emulator.errors import AwsError
-from airflow_async_sm.emulator.images import Images
-from airflow_async_sm.emulator.plans import AsyncPlan, EndpointPlan
-from airflow_async_sm.emulator.records import RequestLog
+from airflow_async_sm.emulator.models.images import Images
 from airflow_async_sm.emulator.timers import Timers
+from airflow_async_sm.emulator.work.engine import Tools
+from airflow_async_sm.emulator.work.records import RequestLog
 from tests.world import PROGRAM, eventually
 
 
@@ -64,7 +64,7 @@ def started(monkeypatch):
         processes.append(original(*arguments, **options))
         return processes[-1]
 
-    monkeypatch.setattr("airflow_async_sm.emulator.containers.subprocess.Popen", start)
+    monkeypatch.setattr("airflow_async_sm.emulator.models.containers.subprocess.Popen", start)
     yield processes
     for process in processes:
         process.kill()

@@ -11,9 +11,10 @@ import pytest
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator import Behaviour, RequestRecord, RequestState
 from airflow_async_sm.emulator.clock import Clock
-from airflow_async_sm.emulator.containers import Address
-from airflow_async_sm.emulator.engine import Engine, Job, Tools
-from airflow_async_sm.emulator.invocation import (
+from airflow_async_sm.emulator.models.containers import Address
+from airflow_async_sm.emulator.timers import Timers
+from airflow_async_sm.emulator.work.engine import Engine, Job, Tools
+from airflow_async_sm.emulator.work.invocation import (
     Answer,
     End,
     Ended,
@@ -21,9 +22,8 @@ from airflow_async_sm.emulator.invocation import (
     InvocationFailed,
     download_failed,
 )
-from airflow_async_sm.emulator.records import RequestLog
-from airflow_async_sm.emulator.storage import StorageError
-from airflow_async_sm.emulator.timers import Timers
+from airflow_async_sm.emulator.work.records import RequestLog
+from airflow_async_sm.emulator.work.storage import StorageError
 from tests.world import eventually
 
 NOWHERE = Address("127.0.0.1", 9)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_async_sm.emulator.errors import AwsError
-from airflow_async_sm.emulator.gate import Gate
 from airflow_async_sm.emulator.reaching import past_proxies
+from airflow_async_sm.emulator.web.gate import Gate
 
 LOCAL = Gate(host="127.0.0.1", url="http://127.0.0.1:4000")
 

@@ -6,7 +6,7 @@ import threading
 import time
 import urllib.request
 
-from airflow_async_sm.emulator.http_server import HttpServer
+from airflow_async_sm.emulator.web.http_server import HttpServer
 from tests.world import eventually
 
 
@@ -47,7 +47,7 @@ class Holding:
 
 
 def test_requests_that_do_not_end_share_one_short_time(monkeypatch, caplog):
-    monkeypatch.setattr("airflow_async_sm.emulator.http_server._JOIN_SECONDS", 0.5)
+    monkeypatch.setattr("airflow_async_sm.emulator.web.http_server._JOIN_SECONDS", 0.5)
     application = Holding()
     server = HttpServer("127.0.0.1", 0)
     server.start(application)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_async_sm.emulator.images import BUNDLED, Images
+from airflow_async_sm.emulator.models.images import BUNDLED, Images
 
 
 @pytest.mark.parametrize(

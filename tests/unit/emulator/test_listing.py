@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_async_sm.emulator.account.listing import list_page
 from airflow_async_sm.emulator.errors import AwsError
-from airflow_async_sm.emulator.listing import list_page
 
 ENDPOINTS = [
     {

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from airflow_async_sm.emulator.model_data import ProvisioningFailed, unpack_model_data
+from airflow_async_sm.emulator.models.model_data import ProvisioningFailed, unpack_model_data
 
 
 class OneObject:

@@ -7,7 +7,7 @@ import inspect
 
 from moto.sagemaker.models import FakeEndpointConfig
 
-from airflow_async_sm.emulator.http_server import every_instance_type
+from airflow_async_sm.emulator.web.http_server import every_instance_type
 
 
 def test_replaced_function_is_the_one_that_was_read():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_async_sm.emulator.plans import Plans
+from airflow_async_sm.emulator.account.plans import Plans
 
 
 class Refusing:

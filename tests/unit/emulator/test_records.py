@@ -6,7 +6,7 @@ import json
 import pytest
 
 from airflow_async_sm.emulator import RequestRecord, RequestState
-from airflow_async_sm.emulator.records import RequestLog
+from airflow_async_sm.emulator.work.records import RequestLog
 
 
 def record(number=1, **changes):

@@ -13,7 +13,7 @@ import urllib.request
 import numpy
 import pytest
 
-from airflow_async_sm.emulator.sklearn_server import ModelScript, Refused, serve
+from airflow_async_sm.emulator.models.sklearn_server import ModelScript, Refused, serve
 
 SUMS = """
 class Sums:

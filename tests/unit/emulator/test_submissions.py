@@ -4,9 +4,9 @@ import pytest
 
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.uris import S3Uri
+from airflow_async_sm.emulator.account.plans import AsyncPlan
 from airflow_async_sm.emulator.errors import AwsError
-from airflow_async_sm.emulator.plans import AsyncPlan
-from airflow_async_sm.emulator.submissions import Submission
+from airflow_async_sm.emulator.work.submissions import Submission
 
 PREFIX = "x-amzn-sagemaker-"
 

@@ -12,11 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from airflow_async_sm.emulator.containers import Container, container_environment
-from airflow_async_sm.emulator.engine import Engine, Tools
-from airflow_async_sm.emulator.images import Images, Stand
-from airflow_async_sm.emulator.model_data import ProvisioningFailed, unpack_model_data
-from airflow_async_sm.emulator.plans import EndpointPlan
+from airflow_async_sm.emulator.account.plans import EndpointPlan
+from airflow_async_sm.emulator.models.containers import Container, container_environment
+from airflow_async_sm.emulator.models.images import Images, Stand
+from airflow_async_sm.emulator.models.model_data import ProvisioningFailed, unpack_model_data
+from airflow_async_sm.emulator.work.engine import Engine, Tools
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.emulator.checks import check_endpoint_config, check_model
-from airflow_async_sm.emulator.endpoints import Endpoint, EndpointStatus, Site
-from airflow_async_sm.emulator.engine import Job
+from airflow_async_sm.emulator.account.checks import check_endpoint_config, check_model
+from airflow_async_sm.emulator.account.endpoints import Endpoint, EndpointStatus, Site
+from airflow_async_sm.emulator.account.listing import list_page
+from airflow_async_sm.emulator.account.plans import EndpointPlan, Plans
 from airflow_async_sm.emulator.errors import AwsError, constraint, control_refusal, runtime_refusal
-from airflow_async_sm.emulator.listing import list_page
-from airflow_async_sm.emulator.plans import EndpointPlan, Plans
-from airflow_async_sm.emulator.records import RequestRecord, RequestState
-from airflow_async_sm.emulator.submissions import Submission
+from airflow_async_sm.emulator.work.engine import Job
+from airflow_async_sm.emulator.work.records import RequestRecord, RequestState
+from airflow_async_sm.emulator.work.submissions import Submission
 
 log = logging.getLogger(__name__)
 

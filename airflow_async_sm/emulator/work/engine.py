@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.emulator.behaviours import Behaviour
 from airflow_async_sm.emulator.clock import Clock
-from airflow_async_sm.emulator.containers import Address
-from airflow_async_sm.emulator.invocation import (
+from airflow_async_sm.emulator.models.containers import Address
+from airflow_async_sm.emulator.settings.behaviours import Behaviour
+from airflow_async_sm.emulator.timers import Timer, Timers
+from airflow_async_sm.emulator.work.invocation import (
     Answer,
     End,
     Ended,
@@ -30,9 +31,8 @@ from airflow_async_sm.emulator.invocation import (
     timed_out,
     upload_failed,
 )
-from airflow_async_sm.emulator.records import RequestLog, RequestRecord, RequestState
-from airflow_async_sm.emulator.storage import Storage, StorageError
-from airflow_async_sm.emulator.timers import Timer, Timers
+from airflow_async_sm.emulator.work.records import RequestLog, RequestRecord, RequestState
+from airflow_async_sm.emulator.work.storage import Storage, StorageError
 
 log = logging.getLogger(__name__)
 

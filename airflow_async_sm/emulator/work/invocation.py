@@ -13,7 +13,7 @@ from typing import Final
 
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.emulator.containers import Address
+from airflow_async_sm.emulator.models.containers import Address
 
 # The platform refuses an answer whose headers are larger than this many bytes.
 _MAX_HEADER_BYTES: Final = 4096

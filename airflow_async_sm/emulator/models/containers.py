@@ -22,10 +22,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from airflow_async_sm.emulator.aws import DUMMY_CREDENTIALS
-from airflow_async_sm.emulator.behaviours import Behaviour
-from airflow_async_sm.emulator.images import Stand
-from airflow_async_sm.emulator.model_data import ProvisioningFailed
+from airflow_async_sm.emulator.models.images import Stand
+from airflow_async_sm.emulator.models.model_data import ProvisioningFailed
 from airflow_async_sm.emulator.reaching import past_proxies
+from airflow_async_sm.emulator.settings.behaviours import Behaviour
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ Stand = Sequence[str] | str
 
 # AWS's own image has this repository name in every account and region that it is published in.
 BUNDLED: Final[Mapping[str, Stand]] = {
-    "sagemaker-scikit-learn": [sys.executable, "-m", "airflow_async_sm.emulator.sklearn_server"]
+    "sagemaker-scikit-learn": [sys.executable, "-m", "airflow_async_sm.emulator.models.sklearn_server"]
 }
 
 

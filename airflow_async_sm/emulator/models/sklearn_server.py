@@ -1,5 +1,5 @@
 """
-A model server for scikit-learn models, run by ``python -m airflow_async_sm.emulator.sklearn_server``.
+A model server for scikit-learn models, run by ``python -m airflow_async_sm.emulator.models.sklearn_server``.
 
 It keeps SageMaker's container contract (``GET /ping``, ``POST /invocations``) and the script contract of
 AWS's own scikit-learn container: ``code/inference.py`` in the model folder defines ``model_fn(model_dir)``

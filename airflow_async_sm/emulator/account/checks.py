@@ -8,8 +8,8 @@ from typing import Any
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import CONTROL, InvalidInput, NumberLimit
 from airflow_async_sm.core.uris import S3Uri
+from airflow_async_sm.emulator.account.plans import UNSUPPORTED_FEATURES
 from airflow_async_sm.emulator.errors import constraint, control_refusal
-from airflow_async_sm.emulator.plans import UNSUPPORTED_FEATURES
 
 _START_TIMEOUT = NumberLimit(
     CONTROL, "ProductionVariantContainerStartupHealthCheckTimeoutInSeconds", 60, 3_600, "seconds"

@@ -13,14 +13,14 @@ from urllib.parse import unquote
 
 from werkzeug.wrappers import Request, Response
 
-from airflow_async_sm.emulator.backend import Backend
+from airflow_async_sm.emulator.account.backend import Backend
 from airflow_async_sm.emulator.errors import AwsError, control_refusal, not_imitated
-from airflow_async_sm.emulator.gate import Gate
+from airflow_async_sm.emulator.web.gate import Gate
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from airflow_async_sm.emulator.records import RequestLog
+    from airflow_async_sm.emulator.work.records import RequestLog
 
 # AWS gives no new bucket such a name: underscores are not allowed in one.
 PAGES: Final = "/_emulator/"

@@ -11,8 +11,8 @@ from typing import Final
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput, NumberLimit
 from airflow_async_sm.core.uris import S3Uri
+from airflow_async_sm.emulator.account.plans import AsyncPlan
 from airflow_async_sm.emulator.errors import constraint, runtime_refusal
-from airflow_async_sm.emulator.plans import AsyncPlan
 
 _PREFIX: Final = "x-amzn-sagemaker-"
 

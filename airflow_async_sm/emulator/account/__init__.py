@@ -1,0 +1,1 @@
+"""The control plane: models, configurations, endpoints and their instances."""

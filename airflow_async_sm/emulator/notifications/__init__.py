@@ -1,0 +1,1 @@
+"""Messages to SNS topics about requests."""

@@ -1,0 +1,1 @@
+"""Capacity that follows the queue: metrics, alarms and policies."""

@@ -1,0 +1,1 @@
+"""Requests: how they are taken, queued, run and ended."""
