@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests import given  # noqa: F401 - it keeps what is removed below, so it has to come first
 
 # Airflow reads its settings when it is first imported, so they are made before any test module is.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-async-sm-tests-"))
@@ -30,6 +33,16 @@ os.environ |= NO_AWS
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what calls the real AWS, costs money and needs credentials, unless ``-m`` asks for it."""
+    if re.search(r"\baws\b", config.option.markexpr):
+        return
+    left_out = [item for item in items if item.get_closest_marker("aws")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

@@ -17,15 +17,24 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
+from airflow_async_sm.emulator.web.calls import INTERNAL_AGENT
+
 # Any credentials are accepted; these can open nothing elsewhere.
 DUMMY_CREDENTIALS: Final = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 
 
 class LocalClients:
-    """One client for each service and region. They are thread-safe, unlike the session that makes them."""
+    """
+    One client for each service and region. They are thread-safe, unlike the session that makes them.
 
-    def __init__(self, url: str) -> None:
+    :param url: The emulator's address.
+    :param internal: Whether these are the emulator's calls of itself, which are not counted and which no
+        fault hits. Default false.
+    """
+
+    def __init__(self, url: str, *, internal: bool = False) -> None:
         self._url = url
+        self._agent = INTERNAL_AGENT if internal else None
         self._lock = threading.Lock()
         self._session = boto3.Session(botocore_session=_pristine_session(), **DUMMY_CREDENTIALS)
         self._clients: dict[tuple[str, str], Any] = {}
@@ -51,6 +60,7 @@ class LocalClients:
         # matters where the address is a host name and not a number.
         config = Config(
             proxies={},
+            user_agent_extra=self._agent,
             max_pool_connections=50,
             retries={"mode": "standard", "total_max_attempts": 3},
             s3={"addressing_style": "path"} if service == "s3" else None,

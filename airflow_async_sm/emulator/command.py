@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from airflow_async_sm.emulator.models.images import Stand
+from airflow_async_sm.emulator.clock import Clock, SteppedClock
+from airflow_async_sm.emulator.models.images import Stand, read_stand
 from airflow_async_sm.emulator.reaching import airflow_connection, past_proxies
 from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
 from airflow_async_sm.emulator.settings.behaviours import Behaviour
+from airflow_async_sm.emulator.settings.files import Settings, read_settings
+from airflow_async_sm.emulator.settings.knobs import Knobs
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What shells report for a program that ended with SIGINT.
@@ -31,15 +34,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=_image,
-        metavar="NAME=COMMAND-or-URL",
-        help="the command, or the http address of a running server, that stands for a container image; "
-        "can be repeated (sagemaker-scikit-learn is known)",
+        metavar="NAME=STAND",
+        help="what stands for a container image: a command, the http address of a running server, "
+        "module:function, or 'docker' for the image itself; can be repeated",
+    )
+    parser.add_argument(
+        "--settings",
+        metavar="FILE",
+        help="YAML or JSON file with behaviour, unknowns, faults, seed and images",
     )
     parser.add_argument(
         "--creation-seconds",
         type=float,
-        default=Behaviour.creation_seconds,
-        help="how long an endpoint is Creating at least (default: %(default)s)",
+        help=f"how long an endpoint is Creating at least (default: {Behaviour.creation_seconds})",
+    )
+    parser.add_argument("--seed", type=int, help="whole number that makes chance and ids repeatable")
+    parser.add_argument(
+        "--state",
+        metavar="FOLDER",
+        help="keep everything in this folder over a restart, queued requests too (default: nothing is kept)",
+    )
+    parser.add_argument(
+        "--speed",
+        type=float,
+        default=1.0,
+        help="how many emulated seconds pass in a second (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--stepped",
+        action="store_true",
+        help="let time stand until POST /_emulator/clock moves it",
     )
 
 
@@ -53,12 +77,7 @@ def run(args: argparse.Namespace) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        emulator = SageMakerAsyncEmulator(
-            host=args.host,
-            port=args.port,
-            images=dict(args.image),
-            behaviour=Behaviour(creation_seconds=args.creation_seconds),
-        )
+        emulator = _emulator(args)
         with _until_interrupted() as interrupted, emulator:
             sys.stdout.write(_introduction(emulator.url))
             sys.stdout.flush()
@@ -69,6 +88,24 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"The emulator cannot start: {error}\n")
         return 1
     return 0
+
+
+def _emulator(args: argparse.Namespace) -> SageMakerAsyncEmulator:
+    settings = read_settings(args.settings) if args.settings else Settings()
+    knobs = Knobs(settings.behaviour, settings.unknowns)
+    if args.creation_seconds is not None:
+        knobs.change(behaviour={"creation_seconds": args.creation_seconds})
+    return SageMakerAsyncEmulator(
+        host=args.host,
+        port=args.port,
+        images={**settings.stands(), **dict(args.image)},
+        behaviour=knobs.behaviour,
+        unknowns=knobs.unknowns,
+        faults=settings.faults,
+        seed=settings.seed if args.seed is None else args.seed,
+        state=args.state,
+        clock=SteppedClock() if args.stepped else Clock(speed=args.speed),
+    )
 
 
 @contextmanager
@@ -93,15 +130,18 @@ def _until_interrupted() -> Iterator[threading.Event]:
 def _image(text: str) -> tuple[str, Stand]:
     name, equals, stand = text.partition("=")
     if not (name and equals and stand):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=COMMAND or NAME=URL")
-    return name, stand if stand.startswith(("http://", "https://")) else shlex.split(stand)
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=STAND")
+    try:
+        return name, read_stand(stand)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _introduction(url: str) -> str:
     proxies = "".join(f"{name}={shlex.quote(value)}\n" for name, value in past_proxies(url).items())
     return (
         f"SageMaker Asynchronous Inference emulator: {url}\n"
-        f"Requests: {url}/_emulator/requests   Endpoints: {url}/_emulator/endpoints\n"
+        f"Page: {url}/   Control: {url}/_emulator/\n"
         f"AIRFLOW_CONN_AWS_DEFAULT={shlex.quote(airflow_connection(url))}\n"
         f"AWS_ENDPOINT_URL={url}\n"
         f"{proxies}"

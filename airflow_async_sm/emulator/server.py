@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_async_sm.emulator.clock import Clock
 from airflow_async_sm.emulator.models.images import Images, Stand
 from airflow_async_sm.emulator.settings.behaviours import Behaviour
-from airflow_async_sm.emulator.timers import Timers
+from airflow_async_sm.emulator.settings.board import FaultBoard
+from airflow_async_sm.emulator.settings.faults import Fault
+from airflow_async_sm.emulator.settings.knobs import Knobs
+from airflow_async_sm.emulator.settings.unknowns import Unknowns
 from airflow_async_sm.emulator.work.records import RequestLog, RequestRecord
 
 if TYPE_CHECKING:
-    from airflow_async_sm.emulator.aws import LocalClients
-    from airflow_async_sm.emulator.web.http_server import HttpServer
-
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - recognised, not bound
+    from airflow_async_sm.emulator.assembly import Assembly
 
 _only_one = threading.Lock()
 
@@ -33,16 +33,23 @@ class SageMakerAsyncEmulator:
     A local account with SageMaker Asynchronous Inference, S3, SNS, SQS, CloudWatch, Application Auto
     Scaling and STS.
 
-    Use it as a context manager, or call :meth:`start` and :meth:`stop`. It begins empty. One emulator can
-    run in a process at a time, because moto's state belongs to the process.
+    Use it as a context manager, or call :meth:`start` and :meth:`stop`. It begins empty, or with what is in
+    ``state``. One emulator can run in a process at a time, because moto's state belongs to the process.
 
     :param host: Address to listen on. Default 127.0.0.1: only this machine.
     :param port: Port to listen on. Default 0: a free one.
     :param images: What stands for a container image, by its address or repository name: a command as a list
-        of strings, or the address of a running server. ``sagemaker-scikit-learn`` is known by default.
-    :param behaviour: Waits and limits.
-    :param clock: Where time comes from. Default: real time.
-    :raises ValueError: an image stands for something that is neither a command nor an address.
+        of strings, the address of a running server, a Python callable, or a ``Docker`` image.
+        ``sagemaker-scikit-learn`` is known by default.
+    :param behaviour: Waits and limits. Default: the defaults.
+    :param unknowns: Positions on what is not known about the service. Default: the defaults.
+    :param faults: What is to go wrong. Default: nothing.
+    :param seed: A whole number that makes chance and generated ids repeatable. Default: every run differs.
+    :param state: A folder that keeps everything over a restart, open requests too. It is made if it is not
+        there, must be the user's own, and serves one emulator at a time. Default: nothing is kept.
+    :param clock: Where time comes from. Default: real time. ``Clock(speed=60)`` is sixty times as fast, and
+        ``SteppedClock()`` stands until a test moves it.
+    :raises ValueError: an image stands for something that it cannot stand for.
     """
 
     def __init__(
@@ -52,16 +59,22 @@ class SageMakerAsyncEmulator:
         images: Mapping[str, Stand] | None = None,
         behaviour: Behaviour | None = None,
         *,
+        unknowns: Unknowns | None = None,
+        faults: Iterable[Fault] = (),
+        seed: int | None = None,
+        state: str | Path | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._images = Images(images)
-        self._behaviour = behaviour or Behaviour()
-        self._clock = clock or Clock()
+        self._state = None if state is None else Path(state)
+        self._first_faults = tuple(faults)
+        self.knobs = Knobs(behaviour, unknowns)
+        self.faults = FaultBoard(self._first_faults, seed=seed)
+        self.clock = clock or Clock()
         self._requests = RequestLog()
-        self._url: str | None = None
-        self._clients: LocalClients | None = None
+        self._assembly: Assembly | None = None
         self._running = contextlib.ExitStack()
         self._process = os.getpid()
 
@@ -80,16 +93,15 @@ class SageMakerAsyncEmulator:
     @property
     def url(self) -> str:
         """The address, to be used as the endpoint URL of every AWS client."""
-        if self._url is None:
-            raise RuntimeError("The emulator is not running.")
-        return self._url
+        return self._assembled().url
 
     def start(self) -> None:
         """
-        Begin to serve, with no state from before.
+        Begin to serve, with no state from before but that of the ``state`` folder.
 
         :raises RuntimeError: an emulator runs in this process already.
         :raises OSError: the address cannot be bound.
+        :raises StateError: the ``state`` folder cannot be used, or was made by another version.
         """
         if not _only_one.acquire(blocking=False):
             raise RuntimeError(
@@ -98,14 +110,18 @@ class SageMakerAsyncEmulator:
         self._process = os.getpid()
         with contextlib.ExitStack() as running:
             running.callback(_only_one.release)
-            self._assemble(running)
+            running.callback(self._take_apart)
+            # Not a TemporaryDirectory: that one would also remove itself at the exit of a forked child.
+            folder = Path(tempfile.mkdtemp(prefix="sagemaker-async-emulator-"))
+            running.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._assemble(folder, running)
             atexit.register(self.stop)
             running.callback(atexit.unregister, self.stop)
             self._running = running.pop_all()
 
     def stop(self) -> None:
         """
-        End containers, threads and the server, and drop every open request.
+        End everything. Open requests are dropped, unless a ``state`` folder keeps them.
 
         A second call does nothing. Neither does one in a forked child: what runs is its parent's.
         """
@@ -114,6 +130,12 @@ class SageMakerAsyncEmulator:
         running, self._running = self._running, contextlib.ExitStack()
         running.close()
 
+    def reset(self) -> None:
+        """Forget everything but the address: endpoints, requests, objects, counters, faults and settings."""
+        self._assembled().reset()
+        self.knobs.reset()
+        self.faults.replace(self._first_faults)
+
     def client(self, service: str, region_name: str = "us-east-1") -> Any:
         """
         Return a boto3 client of this emulator. It is closed with the emulator.
@@ -121,65 +143,40 @@ class SageMakerAsyncEmulator:
         :param service: boto3's name of the service, for example ``"sagemaker-runtime"``.
         :param region_name: Region. Endpoints of different regions do not see each other.
         """
-        if self._clients is None:
-            raise RuntimeError("The emulator is not running.")
-        return self._clients.get(service, region_name)
+        return self._assembled().clients.get(service, region_name)
 
     def requests(self) -> list[RequestRecord]:
         """Return every accepted request, in order of acceptance; also after :meth:`stop`."""
         return self._requests.all()
 
-    def _assemble(self, running: contextlib.ExitStack) -> None:
-        # These bring in boto3, moto and werkzeug, which nobody shall wait for who only asks for the
+    def counters(self) -> dict[str, Any]:
+        """Return how often what was called: calls, errors, S3 calls, submissions and calls of models."""
+        return self._assembled().counters.as_data()
+
+    def _assembled(self) -> Assembly:
+        if self._assembly is None:
+            raise RuntimeError("The emulator is not running.")
+        return self._assembly
+
+    def _assemble(self, folder: Path, running: contextlib.ExitStack) -> None:
+        # This brings in boto3, moto and werkzeug, which nobody shall wait for who only asks for the
         # command's help.
-        from airflow_async_sm.emulator.account.backend import Backend
-        from airflow_async_sm.emulator.account.endpoints import Site
-        from airflow_async_sm.emulator.account.plans import Plans
-        from airflow_async_sm.emulator.aws import LocalClients
-        from airflow_async_sm.emulator.web import http_server
-        from airflow_async_sm.emulator.web.gate import Gate
-        from airflow_async_sm.emulator.web.responses import FrontDoor
-        from airflow_async_sm.emulator.work.engine import Tools
-        from airflow_async_sm.emulator.work.storage import Storage
+        from airflow_async_sm.emulator.assembly import Assembly
 
-        http_server.reset_moto()
-        running.callback(http_server.reset_moto)
-        running.enter_context(http_server.every_instance_type())
-        # Not a TemporaryDirectory: that one would also remove itself at the exit of a forked child.
-        folder = tempfile.mkdtemp(prefix="sagemaker-async-emulator-")
-        running.callback(shutil.rmtree, folder, ignore_errors=True)
-        server = http_server.HttpServer(self._host, self._port)
-        running.callback(server.stop)
-        url = self._enter_address(server, running)
-        clients = self._clients = LocalClients(url)
-        running.callback(clients.close)
-        timers = Timers(self._clock)
-        timers.start()
-        running.callback(timers.stop)
-        self._requests = RequestLog()
-        tools = Tools(
-            behaviour=self._behaviour,
-            clock=self._clock,
-            timers=timers,
-            requests=self._requests,
-            storage=Storage(clients),
+        self._assembly = running.enter_context(
+            Assembly(
+                host=self._host,
+                port=self._port,
+                folder=folder,
+                images=self._images,
+                knobs=self.knobs,
+                board=self.faults,
+                clock=self.clock,
+                state=self._state,
+                reset=self.reset,
+            )
         )
-        site = Site(url=url, folder=Path(folder), images=self._images, tools=tools)
-        backend = Backend(account_id=http_server.ACCOUNT_ID, plans=Plans(clients), site=site)
-        running.callback(backend.close)
-        door = FrontDoor(
-            backend=backend,
-            requests=self._requests,
-            moto=http_server.moto_application(),
-            account_id=http_server.ACCOUNT_ID,
-            gate=Gate(host=self._host, url=url),
-        )
-        server.start(door)
+        self._requests = self._assembly.requests
 
-    def _enter_address(self, server: HttpServer, running: contextlib.ExitStack) -> str:
-        self._url = f"http://{_WILDCARDS.get(self._host, self._host)}:{server.port}"
-        running.callback(self._leave_address)
-        return self._url
-
-    def _leave_address(self) -> None:
-        self._url = self._clients = None
+    def _take_apart(self) -> None:
+        self._assembly = None

@@ -9,17 +9,21 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import CONTROL, InvalidInput, NumberLimit
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.account.plans import UNSUPPORTED_FEATURES
-from airflow_async_sm.emulator.errors import constraint, control_refusal
+from airflow_async_sm.emulator.errors import AwsError, constraint, control_refusal
 
 _START_TIMEOUT = NumberLimit(
     CONTROL, "ProductionVariantContainerStartupHealthCheckTimeoutInSeconds", 60, 3_600, "seconds"
 )
+_TERMINATION_WAIT = NumberLimit(CONTROL, "TerminationWaitInSeconds", 0, 3_600, "seconds")
+_EXECUTION_TIMEOUT = NumberLimit(CONTROL, "MaximumExecutionTimeoutInSeconds", 600, 28_800, "seconds")
 
 
-def check_model(request: Mapping[str, Any]) -> None:
+def check_model(request: Mapping[str, Any], account_id: str) -> None:
     """
     Check the parts of a ``CreateModel`` request that have published limits.
 
+    :param request: Members of the request.
+    :param account_id: The account, to which the role has to belong.
     :raises AwsError: a name, role, image, model address or environment that the service refuses.
     """
     try:
@@ -30,6 +34,9 @@ def check_model(request: Mapping[str, Any]) -> None:
                 _check_container(container)
     except InvalidInput as refusal:
         raise control_refusal(constraint(str(refusal))) from refusal
+    if request["ExecutionRoleArn"].split(":")[4] != account_id:
+        # Other services of AWS say so; what this one says is not known.
+        raise AwsError("AccessDeniedException", "Cross-account pass role is not allowed.", status=403)
 
 
 def _check_container(container: Mapping[str, Any]) -> None:
@@ -48,10 +55,12 @@ def _check_container(container: Mapping[str, Any]) -> None:
         limits.ENVIRONMENT_VALUE.check("environment value", value)
 
 
-def check_endpoint_config(request: Mapping[str, Any]) -> None:
+def check_endpoint_config(request: Mapping[str, Any], *, may_be_empty: bool = False) -> None:
     """
     Check the parts of a ``CreateEndpointConfig`` request that have published limits.
 
+    :param request: Members of the request.
+    :param may_be_empty: Whether a variant may begin with no instance.
     :raises AwsError: a name, count, address or topic that the service refuses, or a feature that asynchronous
         endpoints do not support.
     """
@@ -61,7 +70,7 @@ def check_endpoint_config(request: Mapping[str, Any]) -> None:
         if not variants:
             raise InvalidInput("productionVariants is empty; give one.")
         for variant in variants:
-            _check_variant(variant)
+            _check_variant(variant, may_be_empty=may_be_empty)
         asynchronous = request.get("AsyncInferenceConfig")
         if asynchronous:
             _check_async(asynchronous)
@@ -71,11 +80,13 @@ def check_endpoint_config(request: Mapping[str, Any]) -> None:
         raise control_refusal(UNSUPPORTED_FEATURES)
 
 
-def _check_variant(variant: Mapping[str, Any]) -> None:
+def _check_variant(variant: Mapping[str, Any], *, may_be_empty: bool) -> None:
     limits.ENDPOINT_CONFIG_NAME.check("variantName", variant.get("VariantName"))
     if "InstanceType" in variant:
         limits.INSTANCE_TYPE.check("instanceType", variant["InstanceType"])
-        limits.INITIAL_INSTANCE_COUNT.check("initialInstanceCount", variant.get("InitialInstanceCount", 1))
+        count = variant.get("InitialInstanceCount", 1)
+        if count != 0 or not may_be_empty:
+            limits.INITIAL_INSTANCE_COUNT.check("initialInstanceCount", count)
     if (timeout := variant.get("ContainerStartupHealthCheckTimeoutInSeconds")) is not None:
         _START_TIMEOUT.check("containerStartupHealthCheckTimeoutInSeconds", timeout)
 
@@ -106,3 +117,19 @@ def _uses_more_than_async_can(request: Mapping[str, Any]) -> bool:
         or bool(request.get("ShadowProductionVariants"))
         or bool((request.get("DataCaptureConfig") or {}).get("EnableCapture"))
     )
+
+
+def check_deployment(config: Mapping[str, Any] | None) -> None:
+    """
+    Check the times of a ``DeploymentConfig``.
+
+    :raises AwsError: a time that the service refuses.
+    """
+    policy = (config or {}).get("BlueGreenUpdatePolicy") or {}
+    try:
+        if (wait := policy.get("TerminationWaitInSeconds")) is not None:
+            _TERMINATION_WAIT.check("terminationWaitInSeconds", wait)
+        if (longest := policy.get("MaximumExecutionTimeoutInSeconds")) is not None:
+            _EXECUTION_TIMEOUT.check("maximumExecutionTimeoutInSeconds", longest)
+    except InvalidInput as refusal:
+        raise control_refusal(constraint(str(refusal))) from refusal

@@ -1,4 +1,4 @@
-"""One endpoint's life: its containers come up, requests are served, and everything is taken down again."""
+"""One endpoint's life: it comes up, serves, changes its configuration or its size, and goes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from airflow_async_sm.emulator.account.background import Background
+from airflow_async_sm.emulator.account.fleets import Fleet, Site
 from airflow_async_sm.emulator.account.plans import EndpointPlan
-from airflow_async_sm.emulator.models.containers import Container, container_environment
-from airflow_async_sm.emulator.models.images import Images, Stand
-from airflow_async_sm.emulator.models.model_data import ProvisioningFailed, unpack_model_data
-from airflow_async_sm.emulator.work.engine import Engine, Tools
+from airflow_async_sm.emulator.scaling.metrics import Load
+from airflow_async_sm.emulator.settings.faults import EndpointImpaired, RollbackFailed
+from airflow_async_sm.emulator.settings.unknowns import UpdateInFlight
+from airflow_async_sm.emulator.work.endings import Request
+from airflow_async_sm.emulator.work.engine import Engine
+from airflow_async_sm.emulator.work.engine import Instance as EngineInstance
 
 log = logging.getLogger(__name__)
 
@@ -25,27 +29,73 @@ _JOIN_SECONDS = 10.0
 
 
 class EndpointStatus(StrEnum):
-    """The service's names for the states that are imitated."""
+    """The service's names for the states of an endpoint."""
 
     CREATING = "Creating"
     IN_SERVICE = "InService"
+    UPDATING = "Updating"
+    SYSTEM_UPDATING = "SystemUpdating"
+    ROLLING_BACK = "RollingBack"
+    UPDATE_ROLLBACK_FAILED = "UpdateRollbackFailed"
+    OUT_OF_SERVICE = "OutOfService"
     DELETING = "Deleting"
     FAILED = "Failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """Where endpoints are built: the emulator's address and folder, and what they share."""
+SERVES: Final = frozenset(
+    {
+        EndpointStatus.IN_SERVICE,
+        EndpointStatus.UPDATING,
+        EndpointStatus.SYSTEM_UPDATING,
+        EndpointStatus.ROLLING_BACK,
+        EndpointStatus.UPDATE_ROLLBACK_FAILED,
+    }
+)
+UPDATABLE: Final = frozenset({EndpointStatus.IN_SERVICE, EndpointStatus.UPDATE_ROLLBACK_FAILED})
+DELETABLE: Final = UPDATABLE | {EndpointStatus.FAILED, EndpointStatus.OUT_OF_SERVICE}
 
-    url: str
-    folder: Path
-    images: Images
-    tools: Tools
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """
+    An update that is going on.
+
+    :param plan: What the endpoint is to become.
+    :param count: How many instances it begins with.
+    :param weight: The variant's weight.
+    :param deployment: The call's ``DeploymentConfig``, or ``None``.
+    :param began: When it began.
+    """
+
+    plan: EndpointPlan
+    count: int
+    weight: float
+    deployment: Mapping[str, Any] | None
+    began: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedEndpoint:
+    """An endpoint as it is kept over a restart of the emulator."""
+
+    name: str
+    region: str
+    arn: str
+    plan: EndpointPlan
+    status: EndpointStatus
+    failure_reason: str | None
+    created_at: float
+    modified_at: float
+    desired: int
+    weight: float
+    change: Change | None
+    deployment: Mapping[str, Any] | None
+    requests: tuple[Request, ...]
 
 
 class Endpoint:
     """
-    An endpoint that begins to come up as soon as :meth:`start` is called.
+    An endpoint. Nothing happens before :meth:`create` or :meth:`restore`.
 
     :param name: Its name, spelled as the caller did.
     :param region: Its region.
@@ -58,22 +108,132 @@ class Endpoint:
         self.name = name
         self.region = region
         self.arn = arn
-        self.plan = plan
-        self.created_at = site.tools.clock.now()
-        self.modified_at = self.created_at
-        self.status = EndpointStatus.CREATING
-        self.engine = Engine(name, site.tools)
+        self.created_at = self.modified_at = site.tools.clock.now()
+        self.weight = plan.weight
         self._site = site
+        self._tools = site.tools
+        self._lock = threading.RLock()
+        self._status = EndpointStatus.CREATING
         self._failure_reason: str | None = None
-        self._changed = threading.Condition()
-        self._stopping = threading.Event()
-        self._containers: list[Container] = []
-        self._threads: list[threading.Thread] = []
+        self._change: Change | None = None
+        self._deployment: Mapping[str, Any] | None = None
+        self._resizing = False
+        self._closed = False
+        self._generations = 0
+        self._background = Background(name, site.tools.clock)
         self._folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=site.folder))
+        self.engine = Engine(name, site.tools, broken=self._broken)
+        self._fleet = self._new_fleet(plan)
+        self._other_fleets: list[Fleet] = []
 
-    def start(self) -> None:
-        """Begin to come up."""
-        self._run(self._provision, "creation")
+    # What it is.
+
+    @property
+    def plan(self) -> EndpointPlan:
+        """The configuration that is in force."""
+        return self._fleet.plan
+
+    @property
+    def variant_name(self) -> str:
+        """The name of its production variant."""
+        return self.plan.variant_name
+
+    @property
+    def status(self) -> EndpointStatus:
+        """Its status as everybody sees it."""
+        if self._status is EndpointStatus.IN_SERVICE:
+            key = self._tools.board.new_id("status")
+            impaired = self._tools.board.draw(EndpointImpaired, key, endpoint=self.name)
+            if impaired is not None:
+                return EndpointStatus(impaired.status)
+        return self._status
+
+    @property
+    def failure_reason(self) -> str | None:
+        """Why it is ``Failed`` or rolls back."""
+        return self._failure_reason
+
+    @property
+    def change(self) -> Change | None:
+        """The update that is going on."""
+        return self._change
+
+    @property
+    def last_deployment(self) -> Mapping[str, Any] | None:
+        """The ``DeploymentConfig`` of the last update that succeeded."""
+        return self._deployment
+
+    @property
+    def instances(self) -> int:
+        """How many instances are in service."""
+        return self._fleet.in_service
+
+    @property
+    def desired_instances(self) -> int:
+        """How many instances there shall be."""
+        return self._fleet.desired
+
+    def load(self) -> Load:
+        """Return how much there is to do, and with what."""
+        backlog = self.engine.backlog()
+        return Load(
+            queued=backlog.queued,
+            running=backlog.running,
+            oldest_age=None if backlog.oldest is None else self._tools.clock.now() - backlog.oldest,
+            instances=self.instances,
+            desired=self.desired_instances,
+        )
+
+    # What is done to it.
+
+    def create(self, count: int) -> None:
+        """Begin to come up with so many instances."""
+        ready_at = self.created_at + self._tools.knobs.behaviour.creation_seconds
+        self._fleet.bring_up(
+            count,
+            up=lambda: self._at(ready_at, self._open),
+            failed=lambda reason: self._become(EndpointStatus.FAILED, reason),
+        )
+
+    def update(self, change: Change) -> None:
+        """Begin to become something else."""
+        self._become(EndpointStatus.UPDATING)
+        ready_at = self.modified_at + self._tools.knobs.behaviour.update_seconds
+        fleet = self._new_fleet(change.plan)
+        with self._lock:
+            self._change = change
+            self._other_fleets.append(fleet)
+        fleet.bring_up(
+            change.count,
+            up=lambda: self._at(ready_at, lambda: self._switch(fleet, change)),
+            failed=lambda reason: self._roll_back(fleet, reason),
+        )
+
+    def resize(self, *, count: int, weight: float) -> None:
+        """
+        Begin to have another number of instances, as a caller's update: it is ``Updating`` meanwhile.
+
+        :param count: How many.
+        :param weight: The variant's new weight.
+        :raises CapacityUnavailable: instances cannot be had.
+        """
+        self._fleet.set_desired(count)
+        self.weight = weight
+        self._become(EndpointStatus.UPDATING)
+        self._at(self.modified_at + self._tools.knobs.behaviour.update_seconds, self._end_resizing)
+
+    def set_desired(self, count: int) -> None:
+        """
+        Begin to have another number of instances, as a scaling policy's doing: it stays in service.
+
+        :param count: How many.
+        :raises ValueError: more than the quota allows.
+        :raises CapacityUnavailable: instances cannot be had.
+        """
+        quota = self._tools.knobs.behaviour.instance_quota
+        if count > quota:
+            raise ValueError(f"The limit for instances of one endpoint is {quota}; {count} were asked for.")
+        self._fleet.set_desired(count)
 
     def delete(self, gone: Callable[[], None]) -> None:
         """
@@ -82,142 +242,177 @@ class Endpoint:
         :param gone: Called when nothing is left, unless the emulator stops before that.
         """
         self._become(EndpointStatus.DELETING)
-        self._run(lambda: self._remove(gone), "deletion")
+        gone_at = self.modified_at + self._tools.knobs.behaviour.deletion_seconds
 
-    def ask_to_stop(self) -> None:
-        """Tell every part to end, without waiting for it."""
-        with self._changed:
-            self._stopping.set()
-            self._changed.notify_all()
-        self.engine.shut()
-        for container in list(self._containers):
-            container.ask_to_stop()
+        def remove() -> None:
+            self._take_down()
+            self._at(gone_at, gone)
+
+        self._background.run("deletion", remove)
+
+    # How the emulator stops, and starts again.
+
+    def ask_to_stop(self, *, keep: bool = False) -> None:
+        """
+        Tell every part to end, without waiting for it.
+
+        :param keep: Leave open requests open; they are in :meth:`save`.
+        """
+        with self._lock:
+            self._closed = True
+        self.engine.shut(keep=keep)
+        for fleet in self._fleets():
+            fleet.ask_to_stop()
 
     def kill(self) -> None:
         """End the containers at once, whatever else there is."""
-        for container in list(self._containers):
-            container.kill()
+        for fleet in self._fleets():
+            fleet.kill()
 
     def stop(self) -> None:
         """Take everything down at once and wait for it."""
         self.ask_to_stop()
-        for thread in list(self._threads):
-            thread.join()
+        self._background.join()
         self._take_down()
 
-    def describe(self) -> dict[str, Any]:
-        """Return the members of ``DescribeEndpoint``."""
-        with self._changed:
-            in_service = self.status is EndpointStatus.IN_SERVICE
-            described: dict[str, Any] = {
-                **self.summary(),
-                "EndpointConfigName": self.plan.config_name,
-                "ProductionVariants": [
-                    {
-                        "VariantName": self.plan.variant_name,
-                        "CurrentWeight": self.plan.weight,
-                        "DesiredWeight": self.plan.weight,
-                        "CurrentInstanceCount": self.plan.instance_count if in_service else 0,
-                        "DesiredInstanceCount": self.plan.instance_count,
-                    }
-                ],
-            }
-            if self.plan.asynchronous is not None:
-                described["AsyncInferenceConfig"] = self.plan.asynchronous.as_configured
-            if self._failure_reason is not None:
-                described["FailureReason"] = self._failure_reason
-            return described
-
-    def summary(self) -> dict[str, Any]:
-        """Return the members that ``ListEndpoints`` has for it."""
-        return {
-            "EndpointName": self.name,
-            "EndpointArn": self.arn,
-            "EndpointStatus": self.status.value,
-            "CreationTime": self.created_at,
-            "LastModifiedTime": self.modified_at,
-        }
-
-    def _run(self, target: Callable[[], None], what: str) -> None:
-        thread = threading.Thread(target=target, name=f"emulator-{self.name}-{what}", daemon=True)
-        thread.start()
-        # Only what has started can be joined.
-        self._threads.append(thread)
-
-    def _become(self, status: EndpointStatus, reason: str | None = None) -> None:
-        with self._changed:
-            self.status = status
-            self._failure_reason = reason
-            self.modified_at = self._site.tools.clock.now()
-        log.info("Endpoint %s is %s%s", self.name, status, f": {reason}" if reason else "")
-
-    def _provision(self) -> None:
-        reason = None
-        try:
-            self._start_containers()
-            if not self._pause(self.created_at + self._site.tools.behaviour.creation_seconds):
-                self._open()
-        except ProvisioningFailed as failure:
-            reason = str(failure)
-        except Exception:  # Nobody else would hear of it, and the endpoint would be Creating for ever.
-            log.exception("The emulator failed to bring up endpoint %s", self.name)
-            reason = "The emulator itself failed; see its log."
-        if reason is not None:
-            self._take_down()
-            self._become(EndpointStatus.FAILED, reason)
-
-    def _pause(self, until: float) -> bool:
-        """Wait, and return whether the emulator began to stop meanwhile."""
-        return self._site.tools.clock.wait_for(self._changed, self._stopping.is_set, until)
-
-    def _start_containers(self) -> None:
-        plan, behaviour = self.plan, self._site.tools.behaviour
-        stand = self._site.images.find(plan.image)
-        if stand is None:
-            raise ProvisioningFailed(
-                f'Requested image "{plan.image}" not found. Tell the emulator which command or running '
-                "server stands for it."
+    def save(self) -> SavedEndpoint:
+        """Return what is needed to go on after a restart."""
+        with self._lock:
+            return SavedEndpoint(
+                name=self.name,
+                region=self.region,
+                arn=self.arn,
+                plan=self.plan,
+                status=self._status,
+                failure_reason=self._failure_reason,
+                created_at=self.created_at,
+                modified_at=self.modified_at,
+                desired=self.desired_instances,
+                weight=self.weight,
+                change=self._change,
+                deployment=self._deployment,
+                requests=tuple(self.engine.open_requests()),
             )
-        model_folder = self._folder / "model"
-        model_folder.mkdir()
-        unpack_model_data(plan.model_data_url, model_folder, self._site.tools.storage.s3)
-        self._containers = []
-        for number in range(1, plan.instance_count + 1):
-            if self._stopping.is_set():
-                return
-            self._containers.append(self._container(stand, number, model_folder))
-        for container in self._containers:
-            limit = plan.start_timeout or behaviour.container_start_timeout
-            container.wait_until_healthy(limit, self._stopping)
 
-    def _container(self, stand: Stand, number: int, model_folder: Path) -> Container:
-        return Container(
-            name=f"{self.name}/{number}",
-            stand=stand,
-            environment=container_environment(
-                url=self._site.url, region=self.region, model_folder=model_folder, model=self.plan.environment
-            ),
-            log_path=self._folder / f"container-{number}.log",
-            behaviour=self._site.tools.behaviour,
-        )
+    def restore(self, saved: SavedEndpoint, gone: Callable[[], None]) -> None:
+        """
+        Go on where an earlier emulator was. Instances start anew, and requests that ran are queued again.
+
+        :param saved: What :meth:`save` returned there.
+        :param gone: See :meth:`delete`.
+        """
+        self.created_at, self.modified_at = saved.created_at, saved.modified_at
+        self._status, self._failure_reason = saved.status, saved.failure_reason
+        self._deployment, self.weight = saved.deployment, saved.weight
+        for request in saved.requests:
+            self.engine.restore(request)
+        if saved.status is EndpointStatus.CREATING:
+            self.create(saved.desired)
+        elif saved.status is EndpointStatus.DELETING:
+            self.delete(gone)
+        elif saved.status is not EndpointStatus.FAILED:
+            self._fleet.wake(self.engine, saved.desired)
+            if saved.change is not None:
+                self.update(saved.change)
+            else:
+                self._status = EndpointStatus.IN_SERVICE
+
+    # What happens to it.
 
     def _open(self) -> None:
-        if self.plan.asynchronous is not None:
-            concurrency = self.plan.asynchronous.concurrency or self._site.tools.behaviour.default_concurrency
-            for container in self._containers:
-                self.engine.add_instance(container.address, concurrency)
+        self._fleet.serve(self.engine)
         self._become(EndpointStatus.IN_SERVICE)
 
-    def _remove(self, gone: Callable[[], None]) -> None:
-        self._take_down()
-        if not self._pause(self.modified_at + self._site.tools.behaviour.deletion_seconds):
-            gone()
+    def _switch(self, fleet: Fleet, change: Change) -> None:
+        with self._lock:
+            old, self._fleet = self._fleet, fleet
+            self._other_fleets.remove(fleet)
+            self._other_fleets.append(old)
+            self._change = None
+            self._deployment = change.deployment
+            self.weight = change.weight
+        fleet.serve(self.engine)
+        requeue = self._tools.knobs.unknowns.update_in_flight is UpdateInFlight.REQUEUED
+        old.retire(requeue=requeue, until=self._termination(change))
+        self._become(EndpointStatus.IN_SERVICE)
+
+    def _termination(self, change: Change) -> float | None:
+        blue_green = (change.deployment or {}).get("BlueGreenUpdatePolicy") or {}
+        wait = blue_green.get("TerminationWaitInSeconds")
+        return None if wait is None else self._tools.clock.now() + wait
+
+    def _roll_back(self, fleet: Fleet, reason: str) -> None:
+        with self._lock:
+            self._other_fleets.remove(fleet)
+            if self._closed:
+                return
+        self._become(EndpointStatus.ROLLING_BACK, reason)
+
+        def end() -> None:
+            with self._lock:
+                self._change = None
+            key = self._tools.board.new_id("rollback")
+            if self._tools.board.draw(RollbackFailed, key, endpoint=self.name):
+                self._become(EndpointStatus.UPDATE_ROLLBACK_FAILED, reason)
+            else:
+                self._become(EndpointStatus.IN_SERVICE)
+
+        self._at(self.modified_at + self._tools.knobs.behaviour.rollback_seconds, end)
+
+    def _end_resizing(self) -> None:
+        """End a resizing when its time is over and its instances are there, whichever comes last."""
+        with self._lock:
+            self._resizing = True
+        self._resized()
+
+    def _resized(self) -> None:
+        with self._lock:
+            done = self._resizing and self.instances == self.desired_instances
+            if done:
+                self._resizing = False
+        if done:
+            self._become(EndpointStatus.IN_SERVICE)
+
+    def _broken(self, instance: EngineInstance, vanished: bool) -> None:
+        for fleet in self._fleets():
+            fleet.broken(instance, vanished)
+
+    def _at(self, moment: float, call: Callable[[], None]) -> None:
+        """Do something at a moment, or now if it is over, unless the emulator stops."""
+
+        def perform() -> None:
+            if not self._closed:
+                call()
+
+        self._tools.clock.at(max(moment, self._tools.clock.now()), perform)
+
+    def _become(self, status: EndpointStatus, reason: str | None = None) -> None:
+        with self._lock:
+            self._status = status
+            self._failure_reason = reason
+            self.modified_at = self._tools.clock.now()
+        log.info("Endpoint %s is %s%s", self.name, status, f": {reason}" if reason else "")
+
+    def _new_fleet(self, plan: EndpointPlan) -> Fleet:
+        self._generations += 1
+        return Fleet(
+            endpoint=self.name,
+            region=self.region,
+            plan=plan,
+            folder=self._folder / str(self._generations),
+            site=self._site,
+            background=self._background,
+            changed=self._resized,
+        )
+
+    def _fleets(self) -> list[Fleet]:
+        with self._lock:
+            return [self._fleet, *self._other_fleets]
 
     def _take_down(self) -> None:
         self.engine.close(_JOIN_SECONDS)
-        for container in self._containers:
-            container.ask_to_stop()
-        for container in self._containers:
-            container.stop()
-        self._containers = []
+        for fleet in self._fleets():
+            fleet.ask_to_stop()
+        for fleet in self._fleets():
+            fleet.stop()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
+from moto.sagemaker.models import sagemaker_backends
 
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.aws import LocalClients
@@ -41,10 +42,24 @@ class EndpointPlan:
 
 
 class Plans:
-    """Reads plans from the configurations and models that moto stores."""
+    """
+    Reads plans from the configurations and models that moto stores.
 
-    def __init__(self, clients: LocalClients) -> None:
+    :param clients: Clients of the emulator itself.
+    :param account_id: The emulated account.
+    """
+
+    def __init__(self, clients: LocalClients, account_id: str) -> None:
         self._clients = clients
+        self._account_id = account_id
+
+    def count_models(self, region: str) -> int:
+        """Return how many models there are in a region."""
+        return len(sagemaker_backends[self._account_id][region]._models)
+
+    def count_configs(self, region: str) -> int:
+        """Return how many endpoint configurations there are in a region."""
+        return len(sagemaker_backends[self._account_id][region].endpoint_configs)
 
     def config_exists(self, name: str, region: str) -> bool:
         """Return whether there is an endpoint configuration of this name."""

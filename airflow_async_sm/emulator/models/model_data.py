@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import gzip
-import io
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
+from airflow_async_sm.emulator.models.containers import ProvisioningFailed
+from airflow_async_sm.emulator.work.storage import StorageError
 
-from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.core.uris import S3Uri
-
-
-class ProvisioningFailed(Exception):
-    """An endpoint cannot come up. The text is its ``FailureReason``."""
+__all__ = ["ProvisioningFailed", "unpack_model_data"]
 
 
-def unpack_model_data(url: str | None, folder: Path, s3: Any) -> None:
+class _Opener(Protocol):
+    def open(self, location: str) -> tuple[BinaryIO, int]: ...
+
+
+def unpack_model_data(url: str | None, folder: Path, storage: _Opener) -> None:
     """
     Unpack the ``model.tar.gz`` at ``url`` into ``folder``; without a ``url`` the folder stays empty.
 
+    The archive is read in pieces from where it lies.
+
     :param url: Address of the archive, as in the model's ``ModelDataUrl``.
     :param folder: An existing, empty folder. Members that would land outside of it are refused.
-    :param s3: An S3 client.
+    :param storage: Opens objects.
     :raises ProvisioningFailed: there is no such object, or it is no safe archive.
     """
     if url is None:
@@ -35,27 +36,28 @@ def unpack_model_data(url: str | None, folder: Path, s3: Any) -> None:
             "This Python cannot unpack an archive of model data safely; use 3.11.4 or later."
         )
     try:
-        place = S3Uri.parse(url, argument="ModelDataUrl", needs_key=True)
-        archive = s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
-    except (InvalidInput, ClientError, BotoCoreError) as error:
+        archive, _ = storage.open(url)
+    except StorageError as error:
         raise ProvisioningFailed(
             f'Failed to download model data from URL "{url}". Please ensure that there is an object '
             "located at the URL and that the role passed to CreateModel has permissions to download the "
             "object."
         ) from error
-    try:
-        _read_to_the_end(archive)
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
-        raise ProvisioningFailed(
-            f'Failed to extract model data archive from URL "{url}". Please ensure that the object located '
-            "at the URL is a valid tar.gz archive."
-        ) from error
+    with archive:
+        try:
+            _read_to_the_end(archive)
+            with tarfile.open(fileobj=archive, mode="r:gz") as tar:
+                tar.extractall(folder, filter="data")
+        except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
+            raise ProvisioningFailed(
+                f'Failed to extract model data archive from URL "{url}". Please ensure that the object '
+                "located at the URL is a valid tar.gz archive."
+            ) from error
 
 
-def _read_to_the_end(archive: bytes) -> None:
+def _read_to_the_end(archive: BinaryIO) -> None:
     """Check the whole archive. The sum stands behind the last member, where unpacking does not look."""
-    with gzip.open(io.BytesIO(archive)) as stream:
+    with gzip.open(archive) as stream:
         while stream.read(1 << 20):
             pass
+    archive.seek(0)

@@ -1,31 +1,81 @@
-"""One run of a model: the POST to the container, what counts as an answer, and the texts without one."""
+"""One run of a model: the POST to the container, and what counts as an answer. Bodies pass in pieces."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import socket
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import BinaryIO, Final, cast
 
-from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.emulator.models.containers import Address
+from airflow_async_sm.emulator.models.callables import Called, ModelExited
+from airflow_async_sm.emulator.models.containers import Address, Container
+from airflow_async_sm.emulator.work.texts import (
+    ANSWER_TOO_LARGE,
+    HEADERS_TOO_LARGE,
+    NO_CONTENT_LENGTH,
+    connection_lost,
+    data_log_line,
+    download_failed,
+    error_with_message,
+    model_error,
+    no_response,
+    timed_out,
+    upload_failed,
+)
+
+__all__ = [
+    "ANSWER_TOO_LARGE",
+    "HEADERS_TOO_LARGE",
+    "NO_CONTENT_LENGTH",
+    "Answer",
+    "End",
+    "Ended",
+    "Exchange",
+    "InvocationFailed",
+    "connection_lost",
+    "data_log_line",
+    "download_failed",
+    "error_with_message",
+    "model_error",
+    "no_response",
+    "spool",
+    "timed_out",
+    "upload_failed",
+]
 
 # The platform refuses an answer whose headers are larger than this many bytes.
 _MAX_HEADER_BYTES: Final = 4096
+_MAX_ANSWER_BYTES: Final = 1024**3
+_CHUNK_BYTES: Final = 256 * 1024
+# A body up to this size stays in memory, a larger one lies in a temporary file.
+_SPOOL_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a container answered."""
+    """
+    What a container answered. Whoever has it closes it.
+
+    :param status: HTTP status.
+    :param content_type: The content type that the container gave, if any.
+    :param body: The body, to be read from its beginning.
+    :param length: Size of the body in bytes.
+    """
 
     status: int
-    body: bytes
     content_type: str | None
+    body: BinaryIO
+    length: int
+
+    def close(self) -> None:
+        """Let go of the body."""
+        self.body.close()
 
 
 class InvocationFailed(Exception):
@@ -34,12 +84,14 @@ class InvocationFailed(Exception):
 
     :param reason: One line about what went wrong.
     :param answer: The container's own answer; without one the failure object holds ``reason``.
+    :param notice: The line that a notification has. Default: ``reason``.
     """
 
-    def __init__(self, reason: str, answer: Answer | None = None) -> None:
+    def __init__(self, reason: str, answer: Answer | None = None, *, notice: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.answer = answer
+        self.notice = notice or reason
 
 
 class End(StrEnum):
@@ -47,6 +99,9 @@ class End(StrEnum):
 
     TIMED_OUT = "timed out"
     DROPPED = "dropped"
+    LOST = "lost"
+    REPLACED = "replaced"
+    KEPT = "kept"
 
 
 class Ended(Exception):
@@ -62,8 +117,11 @@ class Exchange:
     One call of a container that another thread can end at any moment.
 
     The time limit of an invocation covers all of its parts, however slowly the bytes come. So no socket
-    timeout ends the wait: a timer does, by shutting the connection down, and so does the deletion of the
-    endpoint.
+    timeout ends the wait: a timer does, by shutting the connection down, and so does the loss of the instance
+    or of the endpoint. Only a function of this process cannot be interrupted; there the end comes when it
+    has returned.
+
+    :param connect_timeout: Seconds that the container has to take the connection.
     """
 
     def __init__(self, connect_timeout: float) -> None:
@@ -88,45 +146,74 @@ class Exchange:
 
     def post(
         self,
-        address: Address,
-        body: bytes,
+        container: Container,
+        body: BinaryIO,
+        length: int,
         headers: Mapping[str, str],
         *,
         endpoint: str,
         calling: Callable[[], None],
     ) -> Answer:
         """
-        Call the container and return its answer of 2xx.
+        Call the container and return its answer, whatever its status.
 
-        :param address: Where the container listens.
-        :param body: The payload.
+        :param container: Whom to call.
+        :param body: The payload, read from where it stands.
+        :param length: Size of the payload in bytes.
         :param headers: Headers of the call.
         :param endpoint: Name of the endpoint, for the texts of failures.
         :param calling: Called right before the request is sent, and not if there is no connection.
-        :raises InvocationFailed: it answered an error, or in a form that the platform refuses, or not at all.
+        :raises InvocationFailed: it answered in a form that the platform refuses, or not at all.
         :raises Ended: see :meth:`end`.
         """
+        self.check()
+        if container.ended is not None:
+            raise _lost(endpoint)
+        if isinstance(container, Called):
+            answer = _call(container, body, length, headers, endpoint=endpoint, calling=calling)
+        elif container.address is not None:
+            answer = self._send(container.address, body, length, headers, endpoint=endpoint, calling=calling)
+        else:
+            raise _lost(endpoint)
+        try:
+            self.check()
+            # The end of a process cuts its connections; other kinds answer as if nothing had happened.
+            if container.crashed:
+                raise _lost(endpoint)
+        except (Ended, InvocationFailed):
+            answer.close()
+            raise
+        return answer
+
+    def _send(
+        self,
+        address: Address,
+        body: BinaryIO,
+        length: int,
+        headers: Mapping[str, str],
+        *,
+        endpoint: str,
+        calling: Callable[[], None],
+    ) -> Answer:
         connection = http.client.HTTPConnection(address.host, address.port, timeout=self._connect_timeout)
         try:
-            self._connect(connection, endpoint)
+            with self._talking(endpoint):
+                self._connect(connection, endpoint)
             calling()
-            connection.request("POST", f"{address.base_path}/invocations", body=body, headers=dict(headers))
-            answer = _read(connection.getresponse())
-        except (OSError, http.client.HTTPException) as error:
-            self.check()
-            # http.client has limits of its own, far beyond the platform's: a line's length, and the number of
-            # headers, for which it has no class.
-            if isinstance(error, http.client.LineTooLong) or type(error) is http.client.HTTPException:
-                raise InvocationFailed(HEADERS_TOO_LARGE) from error
-            raise InvocationFailed(connection_lost(endpoint)) from error
+            with self._talking(endpoint):
+                connection.putrequest("POST", f"{address.base_path}/invocations")
+                for name, value in {**headers, "Content-Length": str(length)}.items():
+                    connection.putheader(name, value)
+                connection.endheaders()
+            self._upload(connection, body, length)
+            with self._talking(endpoint):
+                response = connection.getresponse()
+            with contextlib.closing(response):
+                return self._download(response, endpoint)
         finally:
             with self._lock:
                 self._socket = None
             connection.close()
-        self.check()
-        if not 200 <= answer.status < 300:
-            raise InvocationFailed(model_error(answer.status), answer)
-        return answer
 
     def _connect(self, connection: http.client.HTTPConnection, endpoint: str) -> None:
         try:
@@ -138,71 +225,101 @@ class Exchange:
             self._socket = connection.sock
         self.check()
 
+    @contextmanager
+    def _talking(self, endpoint: str) -> Iterator[None]:
+        """Turn what goes wrong with the connection into the platform's words."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            self.check()
+            # http.client has limits of its own, far beyond the platform's: a line's length, and the number of
+            # headers, for which it has no class.
+            if isinstance(error, http.client.LineTooLong) or type(error) is http.client.HTTPException:
+                raise InvocationFailed(HEADERS_TOO_LARGE) from error
+            raise _lost(endpoint) from error
 
-def _read(response: http.client.HTTPResponse) -> Answer:
-    try:
+    def _upload(self, connection: http.client.HTTPConnection, body: BinaryIO, length: int) -> None:
+        left = length
+        while left:
+            chunk = body.read(min(left, _CHUNK_BYTES))
+            if not chunk:
+                raise RuntimeError(f"The payload ended {left} bytes early.")
+            left -= len(chunk)
+            try:
+                connection.send(chunk)
+            except OSError:
+                # It may have answered without hearing us out, for example that the payload is too large.
+                return
+
+    def _download(self, response: http.client.HTTPResponse, endpoint: str) -> Answer:
         # The lines on the wire: name, colon, space, value, line end.
         if sum(len(name) + len(value) + 4 for name, value in response.getheaders()) > _MAX_HEADER_BYTES:
             raise InvocationFailed(HEADERS_TOO_LARGE)
-        if response.getheader("Content-Length") is None:
+        length = response.length
+        if length is None:
             raise InvocationFailed(NO_CONTENT_LENGTH)
-        return Answer(response.status, response.read(), response.getheader("Content-Type"))
-    finally:
-        response.close()
+        if length > _MAX_ANSWER_BYTES:
+            raise InvocationFailed(ANSWER_TOO_LARGE)
+        body = spool()
+        try:
+            left = length
+            while left:
+                with self._talking(endpoint):
+                    # Past the response's own reading, which would throw away what comes after the end.
+                    chunk = response.fp.read(min(left, _CHUNK_BYTES))
+                    if not chunk:
+                        raise http.client.IncompleteRead(b"", left)
+                body.write(chunk)
+                left -= len(chunk)
+            if self._has_more(response):
+                raise _lost(endpoint)
+            body.seek(0)
+        except BaseException:
+            body.close()
+            raise
+        return Answer(response.status, response.getheader("Content-Type"), body, length)
 
 
-# What the platform writes where the model gave no answer, as users of the service have quoted it: from
-# failure objects, or only from logs and notifications (a missing length, too large headers, a failed
-# download).
-
-NO_CONTENT_LENGTH: Final = (
-    "The response from container primary did not specify the required Content-Length header"
-)
-# The end of this text is not known; the part after "length" is ours.
-HEADERS_TOO_LARGE: Final = (
-    "Response received from the primary container has headers with length greater than 4096 bytes. "
-    "Reduce the length of the response headers."
-)
+    def _has_more(self, response: http.client.HTTPResponse) -> bool:
+        """Return whether the container has sent more than it announced, as far as that is here by now."""
+        sock = self._socket
+        if sock is None:
+            return False
+        try:
+            sock.settimeout(0)
+            return bool(response.fp.peek(1))
+        except OSError:
+            return False
 
 
-def model_error(status: int) -> str:
-    """Return a notification's reason for an error of the model, whose own body is the failure object."""
-    side = "client" if status < 500 else "server"
-    return (
-        f"ClientError: Received {side} error ({status}) from model. See the SageMaker Endpoint logs in your "
-        "account for more information."
-    )
+def spool() -> BinaryIO:
+    """Return an empty temporary file that takes to the disk when it grows beyond 1 MiB."""
+    return cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))
 
 
-def connection_lost(endpoint: str) -> str:
-    """Return the text for a container that closed the connection, or was not there."""
-    return f"Connection reset by peer for the {endpoint} endpoint. Please retry."
-
-
-def no_response(endpoint: str) -> str:
-    """Return the text for a container that did not take the connection."""
-    return (
-        f"Amazon SageMaker could not get a response from the {endpoint} endpoint. This can occur when CPU or "
-        "memory utilization is high. To check your utilization, see Amazon CloudWatch. To fix this problem, "
-        "use an instance type with more CPU capacity or memory."
-    )
-
-
-def timed_out(output: S3Uri) -> str:
-    """Return the text for a spent time limit. It speaks of the upload whichever part took the time."""
-    return f"Timed out uploading object (bucket: {output.bucket}, key: {output.key})"
-
-
-def download_failed(place: str) -> str:
-    """Return the text for an input that cannot be read."""
+def _call(
+    container: Called,
+    body: BinaryIO,
+    length: int,
+    headers: Mapping[str, str],
+    *,
+    endpoint: str,
+    calling: Callable[[], None],
+) -> Answer:
+    content = body.read(length)
+    calling()
     try:
-        uri = S3Uri.parse(place)
-    except InvalidInput:  # No address in S3; there is no bucket to name, so it is named as it stands.
-        bucket, _, key = place.partition("://")[2].partition("/")
-        uri = S3Uri(bucket, key)
-    return f"Failed to download object (bucket: {uri.bucket}, key: {uri.key})"
+        reply = container.call(content, headers)
+    except ModelExited as exited:
+        raise _lost(endpoint) from exited
+    if sum(len(name) + len(value) + 4 for name, value in reply.headers.items()) > _MAX_HEADER_BYTES:
+        raise InvocationFailed(HEADERS_TOO_LARGE)
+    answered = spool()
+    answered.write(reply.content)
+    answered.seek(0)
+    return Answer(reply.status, reply.content_type, answered, len(reply.content))
 
 
-def upload_failed(output: S3Uri) -> str:
-    """Return the text for an output that cannot be written: ours, by analogy with the download."""
-    return f"Failed to upload object (bucket: {output.bucket}, key: {output.key})"
+def _lost(endpoint: str) -> InvocationFailed:
+    # Notifications have been seen to call it a server error with the status 0.
+    return InvocationFailed(connection_lost(endpoint), notice=model_error(0))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -28,6 +31,7 @@ class RequestRecord:
     One accepted request. Times are epoch seconds; ``None`` means that it has not happened.
 
     :param request_id: The emulator's own id of the request, which is also the id in its default object keys.
+    :param number: Its place in the order of acceptance, from 1.
     :param endpoint: Name of the endpoint.
     :param region: Region of the endpoint.
     :param inference_id: The id that the caller gave, or that was made for it. Callers may repeat it.
@@ -45,6 +49,7 @@ class RequestRecord:
     """
 
     request_id: str
+    number: int
     endpoint: str
     region: str
     inference_id: str
@@ -70,11 +75,32 @@ class RequestLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._records: dict[str, RequestRecord] = {}
+        self._counts: dict[tuple[str, str], Counter[RequestState]] = {}
+        self._numbers = itertools.count(1)
+
+    def restore(self, records: Iterable[RequestRecord]) -> None:
+        """Begin with the records of an earlier run, or with none."""
+        with self._lock:
+            self._records = {record.request_id: record for record in records}
+            self._counts = {}
+            for record in self._records.values():
+                self._count(record)[record.state] += 1
+            self._numbers = itertools.count(len(self._records) + 1)
+
+    def next_number(self) -> int:
+        """Return the number of the next request."""
+        return next(self._numbers)
+
+    def begin(self, *, endpoint: str, region: str) -> None:
+        """Count anew for a created endpoint. An earlier one of its name had requests of its own."""
+        with self._lock:
+            self._counts[region, endpoint] = Counter()
 
     def add(self, record: RequestRecord) -> None:
         """Enter an accepted request."""
         with self._lock:
             self._records[record.request_id] = record
+            self._count(record)[record.state] += 1
 
     def note(self, request_id: str, **changes: Any) -> None:
         """Change what is known about an open request; a request that has ended stays as it is."""
@@ -82,7 +108,10 @@ class RequestLog:
             record = self._records[request_id]
             if record.state not in OPEN_STATES:
                 raise RuntimeError(f"Request {request_id} has ended as {record.state}; it cannot change.")
-            self._records[request_id] = replace(record, **changes)
+            changed = self._records[request_id] = replace(record, **changes)
+            count = self._count(record)
+            count[record.state] -= 1
+            count[changed.state] += 1
 
     def count_invocation(self, request_id: str) -> None:
         """Note that the model is called for an open request, once more."""
@@ -95,16 +124,21 @@ class RequestLog:
         with self._lock:
             return list(self._records.values())
 
-    def counts(self, *, endpoint: str, region: str, since: float) -> dict[str, int]:
+    def get(self, request_id: str) -> RequestRecord:
+        """Return the record of one request."""
+        with self._lock:
+            return self._records[request_id]
+
+    def counts(self, *, endpoint: str, region: str) -> dict[str, int]:
         """
-        Return how many requests of one endpoint are in each state, with every state named.
+        Return how many requests of an endpoint are in each state, with every state named.
 
         :param endpoint: Name of the endpoint.
         :param region: Region of the endpoint.
-        :param since: When the endpoint was created. An earlier one of its name had requests of its own.
         """
-        counts = dict.fromkeys((state.value for state in RequestState), 0)
-        for record in self.all():
-            if (record.endpoint, record.region) == (endpoint, region) and record.submitted_at >= since:
-                counts[record.state.value] += 1
-        return counts
+        with self._lock:
+            count = self._counts.get((region, endpoint), Counter())
+            return {state.value: count[state] for state in RequestState}
+
+    def _count(self, record: RequestRecord) -> Counter[RequestState]:
+        return self._counts.setdefault((record.region, record.endpoint), Counter())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +11,8 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput, NumberLimit
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.account.plans import AsyncPlan
-from airflow_async_sm.emulator.errors import constraint, runtime_refusal
+from airflow_async_sm.emulator.errors import runtime_refusal
+from airflow_async_sm.emulator.settings.unknowns import Unknowns
 
 _PREFIX: Final = "x-amzn-sagemaker-"
 
@@ -33,22 +33,26 @@ class Submission:
     invocation_timeout: int
 
     @classmethod
-    def parse(cls, headers: Mapping[str, str], body: bytes) -> Submission:
+    def parse(
+        cls, headers: Mapping[str, str], body: bytes, *, unknowns: Unknowns, new_id: Callable[[], str]
+    ) -> Submission:
         """
         Read a request.
 
         :param headers: HTTP headers, their names in lower case.
         :param body: The HTTP payload. An empty one means that the caller sent none.
+        :param unknowns: How refusals read.
+        :param new_id: Makes an inference id where the caller gave none.
         :raises AwsError: a member breaks a limit, or there is not exactly one of payload and
             ``InputLocation``.
         """
         try:
-            return cls._parse(headers, body)
+            return cls._parse(headers, body, new_id)
         except InvalidInput as refusal:
-            raise runtime_refusal(constraint(str(refusal))) from refusal
+            raise runtime_refusal(unknowns.refusal_text(str(refusal))) from refusal
 
     @classmethod
-    def _parse(cls, headers: Mapping[str, str], body: bytes) -> Submission:
+    def _parse(cls, headers: Mapping[str, str], body: bytes, new_id: Callable[[], str]) -> Submission:
         def text(name: str, check: Callable[[str, object], str]) -> str | None:
             value = headers.get(_PREFIX + name.lower())
             return None if value is None else check(name, value)
@@ -68,7 +72,7 @@ class Submission:
             content_type=text("Content-Type", limits.CONTENT_TYPE.check),
             accept=text("Accept", limits.ACCEPT.check),
             custom_attributes=text("Custom-Attributes", limits.CUSTOM_ATTRIBUTES.check),
-            inference_id=text("Inference-Id", limits.INFERENCE_ID.check) or str(uuid.uuid4()),
+            inference_id=text("Inference-Id", limits.INFERENCE_ID.check) or new_id(),
             output_path_extension=text("S3OutputPathExtension", limits.S3_OUTPUT_PATH_EXTENSION.check),
             filename=text("Filename", limits.FILENAME.check),
             request_ttl=number("RequestTTLSeconds", limits.REQUEST_TTL, limits.DEFAULT_REQUEST_TTL),
@@ -86,22 +90,21 @@ class Submission:
         }
         return {name: value for name, value in given.items() if value is not None}
 
-    def places(self, plan: AsyncPlan, request_id: str) -> tuple[S3Uri, S3Uri | None]:
+    def places(self, plan: AsyncPlan, request_id: str, unknowns: Unknowns) -> tuple[S3Uri, S3Uri | None]:
         """
         Return where the output and the failure object go.
-
-        How the extension and the file name enter the keys is not documented. Both are used as they are: the
-        extension as folders on both sides, the file name without a suffix for the output.
 
         :param plan: The endpoint's paths.
         :param request_id: What the keys are made of where the caller gave no file name. It is not the
             inference id.
+        :param unknowns: How the extension and the file name enter the keys.
         """
-        extension = self.output_path_extension or ""
-        output = plan.output.join(extension, self.filename or f"{request_id}.out")
+        extension, filename = self.output_path_extension, self.filename
+        output = plan.output.join(extension or "", unknowns.output_name(filename, request_id))
         if plan.failure is None:
             return output, None
-        return output, plan.failure.join(extension, f"{self.filename or request_id}-error.out")
+        name = unknowns.failure_name(filename, request_id)
+        return output, plan.failure.join(unknowns.failure_folder(extension), name)
 
 
 def _whole(name: str, value: str) -> int:

@@ -1,25 +1,10 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from botocore.exceptions import ClientError
 
 from airflow_async_sm.emulator import SageMakerAsyncEmulator
-from airflow_async_sm.emulator.clock import Clock
 from tests.world import PROGRAM, QUICK, World, eventually
-
-
-class QuickClock(Clock):
-    """A clock on which a minute is a fraction of a second."""
-
-    RATE = 600.0
-
-    def now(self):
-        return self._epoch + time.monotonic() * self.RATE
-
-    def wait(self, condition, until=None):
-        condition.wait(None if until is None else max(0.0, until - self.now()) / self.RATE)
 
 
 @pytest.fixture
@@ -27,9 +12,9 @@ def make_world():
     """Return a function that starts an emulator for one test."""
     emulators = []
 
-    def make(*, behaviour=QUICK, images=None, clock=None):
+    def make(*, behaviour=QUICK, images=None, **settings):
         emulator = SageMakerAsyncEmulator(
-            images={"program": PROGRAM, **(images or {})}, behaviour=behaviour, clock=clock
+            images={"program": PROGRAM, **(images or {})}, behaviour=behaviour, **settings
         )
         emulators.append(emulator)
         emulator.start()
@@ -38,11 +23,6 @@ def make_world():
     yield make
     for emulator in emulators:
         emulator.stop()
-
-
-@pytest.fixture
-def quick_clock():
-    return QuickClock()
 
 
 @pytest.fixture(name="eventually")

@@ -150,13 +150,7 @@ class TestNotImitated:
     @pytest.mark.parametrize(
         ("call", "arguments"),
         [
-            ("update_endpoint", {"EndpointName": "e", "EndpointConfigName": "c"}),
-            (
-                "update_endpoint_weights_and_capacities",
-                {"EndpointName": "e", "DesiredWeightsAndCapacities": [{"VariantName": "v"}]},
-            ),
             ("create_hub", {"HubName": "h", "HubDescription": "d"}),
-            ("list_tags", {"ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:endpoint/e"}),
         ],
     )
     def test_call_is_refused_with_its_name(self, world, refused, call, arguments):

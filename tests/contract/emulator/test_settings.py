@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_async_sm.emulator import Behaviour, SageMakerAsyncEmulator
+from airflow_async_sm.emulator.clock import Clock
 from tests.world import PROGRAM
 
 
@@ -43,7 +44,9 @@ def test_endpoint_is_creating_and_then_in_service(make_world):
     assert before["ProductionVariants"][0]["CurrentInstanceCount"] == 0
     assert after["EndpointStatus"] == "InService"
     assert after["EndpointConfigName"] == name
-    assert after["ProductionVariants"] == [
+    [variant] = after["ProductionVariants"]
+    assert variant.pop("DeployedImages")[0]["SpecifiedImage"] == "program"
+    assert variant == (
         {
             "VariantName": "AllTraffic",
             "CurrentWeight": 1.0,
@@ -51,7 +54,7 @@ def test_endpoint_is_creating_and_then_in_service(make_world):
             "CurrentInstanceCount": 2,
             "DesiredInstanceCount": 2,
         }
-    ]
+    )
     assert after["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"] == "s3://contract-bucket/out"
     assert (after["LastModifiedTime"] - after["CreationTime"]).total_seconds() >= 0.8
 
@@ -117,8 +120,8 @@ def test_endpoint_that_is_creating_is_refused(make_world, refused):
     assert "is Creating" in refused(world.submit, name)[1]
 
 
-def test_request_that_waits_too_long_leaves_nothing(make_world, quick_clock):
-    world = make_world(clock=quick_clock)
+def test_request_that_waits_too_long_leaves_nothing(make_world):
+    world = make_world(clock=Clock(speed=600))
     name = world.deploy(concurrency=1)
     running = world.submit(name, mode="hang", InvocationTimeoutSeconds=3600)
     waiting = world.submit(name, RequestTTLSeconds=60)
@@ -133,8 +136,8 @@ def test_request_that_waits_too_long_leaves_nothing(make_world, quick_clock):
     assert world.record(running).state == "running"
 
 
-def test_default_time_limit_is_a_quarter_of_an_hour(make_world, quick_clock):
-    world = make_world(clock=quick_clock)
+def test_default_time_limit_is_a_quarter_of_an_hour(make_world):
+    world = make_world(clock=Clock(speed=600))
     name = world.deploy()
     record = world.ended(world.submit(name, mode="hang"))
     assert 900 <= record.finished_at - record.started_at < 3_600
@@ -349,7 +352,7 @@ def test_bug_while_an_endpoint_comes_up_makes_it_fail(make_world, monkeypatch, c
     def broken(*arguments):
         raise ZeroDivisionError("a bug of the emulator")
 
-    monkeypatch.setattr("airflow_async_sm.emulator.account.endpoints.unpack_model_data", broken)
+    monkeypatch.setattr("airflow_async_sm.emulator.account.fleets.unpack_model_data", broken)
     assert make_world().fail()["FailureReason"] == "The emulator itself failed; see its log."
     assert "a bug of the emulator" in caplog.text
 
@@ -357,8 +360,8 @@ def test_bug_while_an_endpoint_comes_up_makes_it_fail(make_world, monkeypatch, c
 def test_bug_in_an_answer_costs_one_request(make_world, monkeypatch, caplog):
     world = make_world()
 
-    def broken(door, request):
-        raise ConnectionError("cut off") if request.path == "/cut" else AssertionError("a bug")
+    def broken(door, environ):
+        raise ConnectionError("cut off") if environ["PATH_INFO"] == "/cut" else AssertionError("a bug")
 
     monkeypatch.setattr("airflow_async_sm.emulator.web.responses.FrontDoor._answer", broken)
     for path in ("/cut", "/bug"):

@@ -1,196 +1,493 @@
-"""Endpoints without an account around them: what may go wrong on the way up and down."""
+"""An endpoint's life in stepped time: models are functions, and no server is there."""
 
 from __future__ import annotations
 
-import subprocess
 import threading
-import time
 
 import pytest
 
 from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.emulator import Behaviour
-from airflow_async_sm.emulator.account.backend import Backend
-from airflow_async_sm.emulator.account.endpoints import Endpoint, Site
+from airflow_async_sm.emulator.account.descriptions import description
+from airflow_async_sm.emulator.account.endpoints import Change, Endpoint
+from airflow_async_sm.emulator.account.fleets import Site
 from airflow_async_sm.emulator.account.plans import AsyncPlan, EndpointPlan
-from airflow_async_sm.emulator.clock import Clock
-from airflow_async_sm.emulator.errors import AwsError
 from airflow_async_sm.emulator.models.images import Images
-from airflow_async_sm.emulator.timers import Timers
-from airflow_async_sm.emulator.work.engine import Tools
-from airflow_async_sm.emulator.work.records import RequestLog
-from tests.world import PROGRAM, eventually
+from airflow_async_sm.emulator.scaling.scalable import CapacityUnavailable
+from airflow_async_sm.emulator.settings.behaviours import Behaviour
+from airflow_async_sm.emulator.settings.faults import (
+    EndpointImpaired,
+    InstanceLost,
+    InsufficientCapacity,
+    ModelCrash,
+    RollbackFailed,
+)
+from airflow_async_sm.emulator.settings.unknowns import Unknowns
+from tests.parts import Bench
+
+TIMES = Behaviour(
+    queue_seconds=0,
+    creation_seconds=10,
+    update_seconds=20,
+    rollback_seconds=5,
+    deletion_seconds=3,
+    instance_start_seconds=30,
+    container_restart_seconds=7,
+    instance_quota=5,
+)
 
 
-class NoStorage:
-    s3 = None
-
-
-class OnePlan:
-    """Reads the same plan whatever the name."""
-
-    def __init__(self, plan):
-        self.plan = plan
-
-    def read(self, config_name, region):
-        return self.plan
-
-
-def plan(**changes):
-    asynchronous = AsyncPlan(output=S3Uri("bucket"), failure=None, concurrency=2, as_configured={})
+def plan(image="echo", *, instances=1, name="config", concurrency=2):
+    asynchronous = AsyncPlan(
+        output=S3Uri("b", "out"),
+        failure=S3Uri("b", "failures"),
+        concurrency=concurrency,
+        as_configured={"OutputConfig": {"S3OutputPath": "s3://b/out"}},
+    )
     return EndpointPlan(
-        **{
-            "config_name": "c",
-            "variant_name": "v",
-            "instance_count": 1,
-            "weight": 1.0,
-            "start_timeout": None,
-            "image": "program",
-            "model_data_url": None,
-            "environment": {},
-            "asynchronous": asynchronous,
-            **changes,
+        config_name=name,
+        variant_name="v",
+        instance_count=instances,
+        weight=1.0,
+        start_timeout=None,
+        image=image,
+        model_data_url=None,
+        environment={},
+        asynchronous=asynchronous,
+    )
+
+
+class Life:
+    """An endpoint with everything around it."""
+
+    def __init__(self, tmp_path, **settings):
+        self.bench = Bench(behaviour=TIMES, **settings)
+        self.opened = threading.Event()
+        self.inside = threading.Semaphore(0)
+        images = {
+            "echo": lambda body, headers: body,
+            "shout": lambda body, headers: body.upper(),
+            "hang": self.hang,
+            "broken": ["/no/such/program"],
         }
-    )
+        self.site = Site(
+            url="http://127.0.0.1:1",
+            folder=tmp_path,
+            images=Images(images),
+            storage=self.bench.memory,
+            tools=self.bench.tools,
+        )
+        self.endpoint = self.new()
+        self.gone = []
+
+    def new(self, of=None):
+        return Endpoint(name="ep", region="us-east-1", arn="arn", plan=of or plan(), site=self.site)
+
+    def hang(self, body, headers):
+        self.inside.release()
+        assert self.opened.wait(20)
+        return body
+
+    def create(self, of=None):
+        self.endpoint = self.new(of)
+        self.endpoint.create(self.endpoint.plan.instance_count)
+        return self.endpoint
+
+    def in_service(self, of=None):
+        self.create(of)
+        self.bench.advance(10)
+        assert self.endpoint.status == "InService"
+        return self.endpoint
+
+    def update(self, of, **more):
+        given = {"count": of.instance_count, "weight": 1.0, "deployment": None}
+        self.endpoint.update(Change(plan=of, began=self.bench.clock.now(), **{**given, **more}))
+
+    def submit(self, **members):
+        request = self.bench.request(**members)
+        assert self.endpoint.engine.submit(request)
+        return request
+
+    def counts(self):
+        return self.endpoint.instances, self.endpoint.desired_instances
+
+    def stop(self):
+        self.opened.set()
+        self.endpoint.stop()
 
 
 @pytest.fixture
-def started(monkeypatch):
-    """Return the processes that were started, and end those that a failed test leaves behind."""
-    processes = []
-    original = subprocess.Popen
+def make_life(tmp_path):
+    made = []
 
-    def start(*arguments, **options):
-        processes.append(original(*arguments, **options))
-        return processes[-1]
+    def make(**settings):
+        made.append(Life(tmp_path, **settings))
+        return made[-1]
 
-    monkeypatch.setattr("airflow_async_sm.emulator.models.containers.subprocess.Popen", start)
-    yield processes
-    for process in processes:
-        process.kill()
-        process.wait()
+    yield make
+    for life in made:
+        life.stop()
 
 
 @pytest.fixture
-def site(tmp_path, started):
-    timers = Timers(Clock())
-    timers.start()
-    behaviour = Behaviour(creation_seconds=0, deletion_seconds=0, container_stop_grace=1)
-    tools = Tools(
-        behaviour=behaviour, clock=Clock(), timers=timers, requests=RequestLog(), storage=NoStorage()
+def life(make_life):
+    return make_life()
+
+
+class TestCreation:
+    def test_takes_its_time_and_then_every_instance_is_there(self, life):
+        endpoint = life.create(plan(instances=2))
+        life.bench.advance(9.9)
+        assert endpoint.status == "Creating"
+        assert life.counts() == (0, 2)
+        life.bench.advance(0.1)
+        assert endpoint.status == "InService"
+        assert life.counts() == (2, 2)
+        assert endpoint.modified_at == pytest.approx(endpoint.created_at + 10)
+
+    @pytest.mark.parametrize(
+        ("image", "reason"), [("broken", "cannot be started"), ("nobody", 'image "nobody" not found')]
     )
-    yield Site(url="http://127.0.0.1:1", folder=tmp_path, images=Images({"program": PROGRAM}), tools=tools)
-    timers.stop()
+    def test_fails_with_the_reason(self, life, image, reason):
+        endpoint = life.create(plan(image))
+        life.bench.settle()
+        assert endpoint.status == "Failed"
+        assert reason in endpoint.failure_reason
+        assert endpoint.instances == 0
+
+    def test_fails_without_capacity(self, life):
+        life.bench.board.add(InsufficientCapacity())
+        endpoint = life.create()
+        life.bench.settle()
+        assert endpoint.status == "Failed"
+        assert "InsufficientInstanceCapacity" in endpoint.failure_reason
+
+    def test_fails_loudly_on_a_bug_of_the_emulator(self, life, monkeypatch, caplog):
+        monkeypatch.setattr(life.site.images, "find", lambda image: 1 / 0)
+        endpoint = life.create()
+        life.bench.settle()
+        assert endpoint.status == "Failed"
+        assert "The emulator itself failed" in endpoint.failure_reason
+        assert "ZeroDivisionError" in caplog.text
+
+    def test_ends_with_the_emulator(self, life):
+        endpoint = life.create()
+        endpoint.ask_to_stop()
+        life.bench.advance(100)
+        assert endpoint.status == "Creating"
 
 
-def endpoint(site, **changes):
-    return Endpoint(name="e", region="r", arn="arn", plan=plan(**changes), site=site)
+class TestUpdate:
+    def test_brings_the_new_configuration_and_then_removes_the_old_instances(self, life):
+        endpoint = life.in_service(plan(instances=2))
+        life.update(plan("shout", name="second"))
+        life.bench.advance(19.9)
+        assert endpoint.status == "Updating"
+        assert endpoint.plan.config_name == "config"
+        during = life.submit()
+        life.bench.settle()
+        assert life.bench.output(during) == b"payload"
+        life.bench.advance(0.1)
+        assert endpoint.status == "InService"
+        assert endpoint.plan.config_name == "second"
+        assert life.counts() == (1, 1)
+        after = life.submit()
+        life.bench.settle()
+        assert life.bench.output(after) == b"PAYLOAD"
+
+    def test_rolls_back_when_the_new_model_does_not_come_up(self, life):
+        endpoint = life.in_service()
+        life.update(plan("broken", name="second"))
+        life.bench.settle()
+        assert endpoint.status == "RollingBack"
+        assert "cannot be started" in endpoint.failure_reason
+        request = life.submit()
+        life.bench.advance(5)
+        assert endpoint.status == "InService"
+        assert endpoint.failure_reason is None
+        assert endpoint.plan.config_name == "config"
+        assert life.bench.output(request) == b"payload"
+
+    def test_may_fail_to_roll_back(self, life):
+        life.bench.board.add(RollbackFailed())
+        endpoint = life.in_service()
+        life.update(plan("broken", name="second"))
+        life.bench.advance(5)
+        assert endpoint.status == "UpdateRollbackFailed"
+
+    def test_keeps_the_queue(self, life):
+        endpoint = life.in_service(plan("hang", concurrency=1))
+        running, waiting = life.submit(), life.submit()
+        assert life.inside.acquire(timeout=10)
+        life.update(plan("shout", name="second"))
+        life.bench.advance(20, patience=0.1)
+        assert endpoint.status == "InService"
+        life.bench.settle(patience=0.1)
+        # The one that waited is done by the new instance; the one that ran goes on at the old one.
+        assert life.bench.output(waiting) == b"PAYLOAD"
+        assert life.bench.state(running) == "running"
+        life.opened.set()
+        life.bench.settle()
+        assert life.bench.output(running) == b"payload"
+
+    def test_may_give_running_requests_to_the_new_instances(self, make_life):
+        life = make_life(unknowns=Unknowns(update_in_flight="requeued"))
+        life.in_service(plan("hang"))
+        running = life.submit()
+        assert life.inside.acquire(timeout=10)
+        life.update(plan("shout", name="second"))
+        life.bench.advance(20, patience=0.1)
+        life.opened.set()
+        life.bench.settle()
+        assert life.bench.output(running) == b"PAYLOAD"
+        assert life.bench.record(running).invocations == 2
+
+    def test_waits_for_running_requests_as_long_as_the_deployment_says(self, life):
+        life.in_service(plan("hang"))
+        running = life.submit()
+        assert life.inside.acquire(timeout=10)
+        deployment = {"BlueGreenUpdatePolicy": {"TerminationWaitInSeconds": 60}}
+        life.update(plan("shout", name="second"), deployment=deployment)
+        life.bench.advance(20 + 59, patience=0.1)
+        assert life.bench.state(running) == "running"
+        life.bench.advance(1, patience=0.1)
+        life.opened.set()
+        life.bench.settle()
+        # It lost its instance, and ran again on a new one.
+        assert life.bench.output(running) == b"PAYLOAD"
+        assert life.endpoint.last_deployment == deployment
+
+    def test_works_from_and_to_no_instances(self, life):
+        endpoint = life.in_service(plan(instances=0))
+        assert life.counts() == (0, 0)
+        life.update(plan("shout", name="second", instances=0))
+        life.bench.advance(20)
+        assert (endpoint.status, endpoint.plan.config_name) == ("InService", "second")
+
+    def test_is_described_while_it_goes_on(self, life):
+        endpoint = life.in_service()
+        life.update(plan("shout", name="second", instances=3), weight=0.5)
+        during = description(endpoint)
+        assert during["EndpointConfigName"] == "config"
+        assert during["ProductionVariants"][0]["VariantStatus"][0]["Status"] == "Updating"
+        pending = during["PendingDeploymentSummary"]
+        assert pending["EndpointConfigName"] == "second"
+        assert pending["ProductionVariants"][0]["DesiredInstanceCount"] == 3
+        life.bench.advance(20)
+        after = description(endpoint)
+        assert "PendingDeploymentSummary" not in after
+        assert after["ProductionVariants"][0]["CurrentWeight"] == 0.5
 
 
-def came_up(made):
-    eventually(lambda: made.status != "Creating")
-    return made.status
+class TestSize:
+    def test_grows_after_the_time_that_an_instance_takes(self, life):
+        endpoint = life.in_service()
+        endpoint.set_desired(3)
+        life.bench.advance(29.9)
+        assert (endpoint.status, life.counts()) == ("InService", (1, 3))
+        life.bench.advance(0.1)
+        assert life.counts() == (3, 3)
+
+    def test_shrinks_at_once_and_stays_in_service_at_zero(self, life):
+        endpoint = life.in_service(plan(instances=2))
+        endpoint.set_desired(0)
+        life.bench.settle()
+        assert (endpoint.status, life.counts()) == ("InService", (0, 0))
+        request = life.submit()
+        life.bench.advance(600)
+        assert life.bench.state(request) == "queued"
+        load = endpoint.load()
+        assert (load.queued, load.running, load.instances, load.desired) == (1, 0, 0, 0)
+        assert load.oldest_age == pytest.approx(600)
+
+    def test_wakes_up_with_its_queue(self, life):
+        endpoint = life.in_service(plan(instances=0))
+        request = life.submit()
+        endpoint.set_desired(1)
+        life.bench.advance(30)
+        assert life.bench.state(request) == "succeeded"
+
+    def test_running_work_of_an_instance_that_is_scaled_in_goes_back_to_the_queue(self, life):
+        endpoint = life.in_service(plan("hang"))
+        request = life.submit()
+        assert life.inside.acquire(timeout=10)
+        endpoint.set_desired(0)
+        life.opened.set()
+        life.bench.settle()
+        assert life.bench.state(request) == "queued"
+
+    def test_an_instance_that_is_not_wanted_any_more_does_not_come(self, life):
+        endpoint = life.in_service()
+        endpoint.set_desired(3)
+        life.bench.advance(10)
+        endpoint.set_desired(1)
+        life.bench.advance(100)
+        assert life.counts() == (1, 1)
+
+    def test_does_not_grow_without_capacity(self, life):
+        endpoint = life.in_service()
+        life.bench.board.add(InsufficientCapacity())
+        with pytest.raises(CapacityUnavailable, match="InsufficientInstanceCapacity"):
+            endpoint.set_desired(2)
+        assert life.counts() == (1, 1)
+        endpoint.set_desired(0)
+        assert life.counts() == (0, 0)
+
+    def test_does_not_grow_over_the_quota(self, life):
+        endpoint = life.in_service()
+        with pytest.raises(ValueError, match="limit for instances of one endpoint is 5"):
+            endpoint.set_desired(6)
+
+    def test_a_callers_change_of_it_is_an_update(self, life):
+        endpoint = life.in_service()
+        endpoint.resize(count=2, weight=0.3)
+        assert endpoint.status == "Updating"
+        life.bench.advance(20)
+        assert endpoint.status == "Updating"
+        life.bench.advance(10)
+        assert (endpoint.status, life.counts(), endpoint.weight) == ("InService", (2, 2), 0.3)
+
+    def test_a_callers_change_takes_its_time_also_when_nothing_has_to_start(self, life):
+        endpoint = life.in_service(plan(instances=2))
+        endpoint.resize(count=1, weight=1.0)
+        life.bench.advance(19)
+        assert endpoint.status == "Updating"
+        life.bench.advance(1)
+        assert endpoint.status == "InService"
 
 
-def no_thread(*words):
-    """Return a stand-in for ``Thread.start`` that fails for threads with one of the words in their names."""
-    original = threading.Thread.start
+class TestBreakage:
+    def test_a_dead_container_is_started_again(self, life):
+        endpoint = life.in_service()
+        life.bench.board.add(ModelCrash(times=1))
+        lost = life.submit()
+        life.bench.settle()
+        assert life.bench.state(lost) == "failed"
+        waiting = life.submit()
+        life.bench.advance(6.9)
+        assert life.bench.state(waiting) == "queued"
+        assert life.counts() == (1, 1)
+        life.bench.advance(0.1)
+        assert life.bench.state(waiting) == "succeeded"
+        assert endpoint.status == "InService"
 
-    def start(thread):
-        if any(word in thread.name for word in words):
-            raise RuntimeError("can't start new thread")
-        original(thread)
+    def test_a_lost_instance_is_replaced_and_its_work_done_there(self, life):
+        life.in_service()
+        life.bench.board.add(InstanceLost(times=1))
+        request = life.submit()
+        life.bench.settle()
+        assert life.counts() == (0, 1)
+        life.bench.advance(30)
+        assert life.counts() == (1, 1)
+        assert life.bench.state(request) == "succeeded"
+        assert life.bench.record(request).invocations == 2
 
-    return start
+    def test_an_instance_that_does_not_come_up_is_tried_again(self, life, caplog):
+        endpoint = life.in_service()
+        stands = life.site.images._stands
+        endpoint._fleet._stand = stands["broken"]
+        endpoint.set_desired(2)
+        life.bench.advance(31)
+        assert life.counts() == (1, 2)
+        assert "cannot be started" in caplog.text
+        endpoint._fleet._stand = stands["echo"]
+        life.bench.advance(60)
+        assert life.counts() == (2, 2)
 
-
-def test_start_timeout_of_the_variant_wins(site):
-    made = endpoint(site, start_timeout=0.3, environment={"MODE": "sick"})
-    made.start()
-    assert came_up(made) == "Failed"
-    assert "within 0.3 seconds" in made.describe()["FailureReason"]
-    made.stop()
-
-
-def test_worker_that_cannot_start_makes_the_endpoint_fail_and_ends_its_container(site, started, monkeypatch):
-    monkeypatch.setattr(threading.Thread, "start", no_thread("worker-2"))
-    made = endpoint(site)
-    made.start()
-    assert came_up(made) == "Failed"
-    assert [process.poll() is not None for process in started] == [True]
-    made.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("emulator-e-worker")]
-
-
-def backend(site, *plans):
-    made = Backend(account_id="123456789012", plans=OnePlan(plan()), site=site)
-    for number, each in enumerate(plans):
-        made._plans.plan = each
-        made.create_endpoint("r", {"EndpointName": f"e{number}", "EndpointConfigName": "c"})
-    eventually(lambda: all(e["EndpointStatus"] != "Creating" for e in made.overview()), within=30)
-    return made
-
-
-def test_endpoint_whose_thread_cannot_start_is_not_there(site, monkeypatch):
-    made = Backend(account_id="123456789012", plans=OnePlan(plan()), site=site)
-    monkeypatch.setattr(threading.Thread, "start", no_thread("creation"))
-    with pytest.raises(RuntimeError):
-        made.create_endpoint("r", {"EndpointName": "e", "EndpointConfigName": "c"})
-    with pytest.raises(AwsError, match="Could not find"):
-        made.describe_endpoint("r", {"EndpointName": "e"})
-    made.close()
+    @pytest.mark.parametrize("status", ["SystemUpdating", "OutOfService"])
+    def test_may_show_another_status_for_a_while(self, life, status):
+        endpoint = life.in_service()
+        fault = life.bench.board.add(EndpointImpaired(status=status))
+        assert endpoint.status == status
+        life.bench.board.remove(fault)
+        assert endpoint.status == "InService"
 
 
-def test_endpoints_are_stopped_together(site, started):
-    stubborn = plan(environment={"MODE": "stubborn"}, instance_count=2)
-    made = backend(site, stubborn, stubborn, stubborn)
-    assert len(started) == 6
-    before = time.monotonic()
-    made.close()
-    # Each of them takes its whole second.
-    assert 1 <= time.monotonic() - before < 2.5
-    assert all(process.poll() is not None for process in started)
+class TestDeletion:
+    def test_drops_the_queue_and_takes_its_time(self, life):
+        endpoint, gone = life.in_service(plan(instances=0)), []
+        request = life.submit()
+        endpoint.delete(lambda: gone.append(1))
+        life.bench.advance(2.9)
+        assert (endpoint.status, gone) == ("Deleting", [])
+        assert life.bench.state(request) == "dropped"
+        life.bench.advance(0.1)
+        assert gone == [1]
+        assert not endpoint.engine.submit(life.bench.request())
+
+    def test_takes_a_running_request_along(self, life):
+        endpoint = life.in_service(plan("hang"))
+        request = life.submit()
+        assert life.inside.acquire(timeout=10)
+        endpoint.delete(lambda: None)
+        life.opened.set()
+        life.bench.advance(3)
+        assert life.bench.state(request) == "dropped"
+        assert life.bench.memory.objects == {}
 
 
-@pytest.mark.parametrize("step", ["ask_to_stop", "stop"])
-def test_endpoint_that_cannot_be_stopped_does_not_keep_the_others(site, started, monkeypatch, caplog, step):
-    made = backend(site, plan(), plan())
-    original = getattr(Endpoint, step)
+class TestRestart:
+    def restart(self, life):
+        saved = life.endpoint.save()
+        life.endpoint.ask_to_stop(keep=True)
+        life.opened.set()
+        life.endpoint.stop()
+        life.endpoint = life.new(saved.plan)
+        life.endpoint.restore(saved, gone=lambda: life.gone.append(1))
+        return life.endpoint
 
-    def broken(endpoint):
-        if endpoint.name == "e0":
-            raise ZeroDivisionError("a bug of the emulator")
-        original(endpoint)
+    def test_an_endpoint_in_service_gets_its_instances_anew_and_goes_on_with_its_requests(self, life):
+        created = life.in_service(plan("hang", concurrency=1))
+        running, waiting = life.submit(), life.submit()
+        assert life.inside.acquire(timeout=10)
+        endpoint = self.restart(life)
+        assert (endpoint.status, endpoint.created_at) == ("InService", created.created_at)
+        assert life.counts()[0] == 0
+        life.bench.advance(31)
+        assert life.counts() == (1, 1)
+        assert [life.bench.state(one) for one in (running, waiting)] == ["succeeded", "succeeded"]
 
-    monkeypatch.setattr(Endpoint, step, broken)
-    made.close()
-    assert "a bug of the emulator" in caplog.text
-    assert all(process.wait(5) is not None for process in started)
-    monkeypatch.undo()
-    made.close()
+    def test_one_that_was_scaled_stays_so(self, life):
+        life.in_service().set_desired(3)
+        self.restart(life)
+        life.bench.advance(31)
+        assert life.counts() == (3, 3)
+
+    def test_one_that_was_coming_up_does_so_again(self, life):
+        life.create()
+        endpoint = self.restart(life)
+        life.bench.advance(10)
+        assert endpoint.status == "InService"
+
+    def test_one_that_was_being_deleted_is_gone(self, life):
+        life.in_service().delete(lambda: None)
+        self.restart(life)
+        life.bench.advance(3)
+        assert life.gone == [1]
+
+    def test_one_that_was_being_updated_is_updated(self, life):
+        life.in_service()
+        life.update(plan("shout", name="second"))
+        endpoint = self.restart(life)
+        assert endpoint.status == "Updating"
+        life.bench.advance(20)
+        assert (endpoint.status, endpoint.plan.config_name) == ("InService", "second")
+
+    def test_one_that_failed_has_still_failed(self, life):
+        life.create(plan("broken"))
+        life.bench.settle()
+        endpoint = self.restart(life)
+        assert endpoint.status == "Failed"
+        assert "cannot be started" in endpoint.failure_reason
+
+    def test_one_whose_image_is_gone_comes_back_without_an_instance(self, life, caplog):
+        life.in_service()
+        life.site.images._stands.pop("echo")
+        endpoint = self.restart(life)
+        life.bench.advance(31)
+        assert (endpoint.status, life.counts()[0]) == ("InService", 0)
+        assert "comes back without an instance" in caplog.text
 
 
-def test_interruption_of_the_stop_ends_the_containers_at_once(site, started, monkeypatch):
-    made = backend(site, plan(environment={"MODE": "stubborn"}), plan(environment={"MODE": "stubborn"}))
-
-    def interrupted(endpoint):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Endpoint, "stop", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        made.close()
-    assert all(process.wait(5) is not None for process in started)
-    monkeypatch.undo()
-    made.close()
-
-
-def test_requests_of_an_earlier_endpoint_of_the_name_are_not_counted(site):
-    made = backend(site, plan())
-    made.invoke_async("r", "e0", {}, b"x")
-    before = sum(made.overview()[0]["Requests"].values())
-    made.delete_endpoint("r", {"EndpointName": "e0"})
-    eventually(lambda: made.overview() == [])
-    made.create_endpoint("r", {"EndpointName": "e0", "EndpointConfigName": "c"})
-    after = sum(made.overview()[0]["Requests"].values())
-    made.close()
-    assert (before, after) == (1, 0)
+def test_everything_is_killed_in_the_end(life):
+    life.in_service()
+    life.endpoint.kill()

@@ -1,259 +1,349 @@
-"""The queue's rules, with no container behind it."""
+"""The queue's rules: who works on what, in which order, and what becomes of requests and instances."""
 
 from __future__ import annotations
 
-import http.client
+import logging
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
-from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.emulator import Behaviour, RequestRecord, RequestState
-from airflow_async_sm.emulator.clock import Clock
-from airflow_async_sm.emulator.models.containers import Address
-from airflow_async_sm.emulator.timers import Timers
-from airflow_async_sm.emulator.work.engine import Engine, Job, Tools
-from airflow_async_sm.emulator.work.invocation import (
-    Answer,
-    End,
-    Ended,
-    Exchange,
-    InvocationFailed,
-    download_failed,
-)
-from airflow_async_sm.emulator.work.records import RequestLog
-from airflow_async_sm.emulator.work.storage import StorageError
-from tests.world import eventually
-
-NOWHERE = Address("127.0.0.1", 9)
-
-
-class Memory:
-    """Storage in a dictionary."""
-
-    def __init__(self):
-        self.objects = {}
-
-    def read(self, location):
-        raise StorageError(location)
-
-    def write(self, place, content, content_type):
-        self.objects[str(place)] = (content, content_type)
-
-
-class Broken(Memory):
-    def read(self, location):
-        raise ZeroDivisionError("a bug of the emulator")
+from airflow_async_sm.emulator.settings.behaviours import Behaviour
+from airflow_async_sm.emulator.settings.faults import InstanceLost, ModelCrash
+from airflow_async_sm.emulator.settings.unknowns import Unknowns
+from tests.parts import Bench
 
 
 @pytest.fixture
-def tools():
-    timers = Timers(Clock())
-    timers.start()
-    yield Tools(behaviour=Behaviour(), clock=Clock(), timers=timers, requests=RequestLog(), storage=Memory())
-    timers.stop()
+def make_bench():
+    made = []
+
+    def make(**settings):
+        made.append(Bench(**settings))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.close()
 
 
-def submit(
-    engine,
-    tools,
-    number=1,
-    *,
-    ready_in=0.0,
-    expires_in=600.0,
-    failure="s3://bucket/failure",
-    input_location=None,
-):
-    job = Job(
-        request_id=str(number),
-        endpoint="e",
-        payload=None if input_location else b"x",
-        input_location=input_location,
-        headers={},
-        output=S3Uri.parse("s3://bucket/output"),
-        failure=S3Uri.parse(failure) if failure else None,
-        ready_at=tools.clock.now() + ready_in,
-        expires_at=tools.clock.now() + expires_in,
-        invocation_timeout=600,
-    )
-    record = RequestRecord(
-        request_id=job.request_id,
-        endpoint="e",
-        region="r",
-        inference_id="i",
-        state=RequestState.QUEUED,
-        input_location=input_location,
-        output_location="s3://bucket/output",
-        failure_location=failure,
-        submitted_at=tools.clock.now(),
-    )
-    return engine.submit(job, record)
+@pytest.fixture
+def bench(make_bench):
+    return make_bench()
 
 
-def ends(tools, number=0):
-    eventually(lambda: tools.requests.all()[number].state not in ("queued", "running"))
-    return tools.requests.all()[number]
+class Gate:
+    """A model that answers when it is let."""
+
+    def __init__(self):
+        self.open = threading.Event()
+        self.inside = threading.Semaphore(0)
+        self.bodies = []
+
+    def __call__(self, body, headers):
+        self.bodies.append(body)
+        self.inside.release()
+        assert self.open.wait(20)
+        return body
+
+    def entered(self, times=1):
+        for _ in range(times):
+            assert self.inside.acquire(timeout=10)
 
 
-def test_request_expires_without_a_worker_and_without_an_object(tools):
-    engine = Engine("e", tools)
-    submit(engine, tools, 1, expires_in=0.05)
-    submit(engine, tools, 2)
-    assert ends(tools).state == "expired"
-    assert tools.requests.all()[1].state == "queued"
-    assert tools.storage.objects == {}
-    engine.close(1)
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.open.set()
 
 
-def test_closed_engine_drops_its_queue_and_takes_nothing(tools):
-    engine = Engine("e", tools)
-    submit(engine, tools, 1, expires_in=0.2)
-    engine.close(1)
-    assert ends(tools).state == "dropped"
-    assert not submit(engine, tools, 2)
-    assert len(tools.requests.all()) == 1
-    engine.close(1)
+class TestQueue:
+    def test_a_request_waits_until_there_is_an_instance(self, bench):
+        request = bench.submit()
+        bench.settle()
+        assert bench.state(request) == "queued"
+        bench.instance()
+        bench.settle()
+        assert bench.state(request) == "succeeded"
+        assert bench.output(request) == b"payload"
+
+    def test_requests_are_taken_in_the_order_of_arrival(self, bench):
+        taken = []
+        requests = [bench.submit(str(number).encode()) for number in range(20)]
+        bench.instance(lambda body, headers: taken.append(body) or body, concurrency=1)
+        bench.settle()
+        assert taken == [request.submission.body for request in requests]
+
+    def test_a_request_stays_in_the_queue_for_its_time_although_an_instance_is_free(self, make_bench):
+        bench = make_bench(behaviour=Behaviour(queue_seconds=0.15))
+        bench.instance()
+        request = bench.submit()
+        bench.advance(0.14)
+        assert bench.state(request) == "queued"
+        bench.advance(0.01)
+        assert bench.state(request) == "succeeded"
+        assert bench.record(request).started_at == pytest.approx(bench.began + 0.15)
+
+    def test_no_more_than_the_concurrency_of_all_instances_run_at_a_time(self, bench, gate):
+        for _ in range(2):
+            bench.instance(gate, concurrency=3)
+        requests = [bench.submit() for _ in range(10)]
+        gate.entered(6)
+        assert [bench.state(request) for request in requests] == ["running"] * 6 + ["queued"] * 4
+        backlog = bench.engine.backlog()
+        assert (backlog.queued, backlog.running, backlog.oldest) == (4, 6, bench.began)
+        gate.open.set()
+        bench.settle()
+        assert {bench.state(request) for request in requests} == {"succeeded"}
+        assert bench.engine.backlog().oldest is None
+
+    def test_work_is_spread_over_the_instances(self, bench, gate):
+        other = Gate()
+        bench.instance(gate, concurrency=4)
+        bench.instance(other, concurrency=4)
+        for _ in range(4):
+            bench.submit()
+        gate.entered(2)
+        other.entered(2)
+        other.open.set()
+
+    def test_time_in_the_queue_runs_out_exactly_then_and_leaves_nothing(self, bench):
+        request = bench.submit(ttl=60)
+        bench.advance(59.9)
+        assert bench.state(request) == "queued"
+        bench.advance(0.1)
+        assert bench.state(request) == "expired"
+        assert bench.record(request).finished_at == pytest.approx(bench.began + 60)
+        assert bench.memory.objects == {}
+
+    def test_an_expired_request_is_not_run_when_an_instance_comes(self, bench):
+        request = bench.submit(ttl=60)
+        bench.advance(61)
+        bench.instance()
+        bench.settle()
+        assert bench.record(request).invocations == 0
+
+    def test_a_request_that_runs_does_not_expire(self, bench, gate):
+        bench.instance(gate)
+        request = bench.submit(ttl=60)
+        gate.entered()
+        bench.advance(61, patience=0.1)
+        assert bench.state(request) == "running"
+        gate.open.set()
+        bench.settle()
+        assert bench.state(request) == "succeeded"
+
+    def test_everybody_hears_of_an_end_once(self, bench):
+        bench.instance()
+        done, lost = bench.submit(), bench.submit(ttl=60, input_location="s3://b/none")
+        bench.settle()
+        heard = [(request.request_id, ending.state.value) for request, ending in bench.ears.ends]
+        # Metrics and notifications share the ears.
+        assert sorted(heard) == sorted([(done.request_id, "succeeded"), (lost.request_id, "failed")] * 2)
 
 
-def test_container_that_is_not_there_is_a_lost_connection(tools):
-    engine = Engine("e", tools)
-    engine.add_instance(NOWHERE, 1)
-    submit(engine, tools)
-    record = ends(tools)
-    assert (record.state, record.invocations) == ("failed", 0)
-    text = b"Connection reset by peer for the e endpoint. Please retry."
-    assert tools.storage.objects == {"s3://bucket/failure": (text, "text/plain")}
-    engine.close(1)
+class TestClosing:
+    def test_a_closed_queue_takes_nothing(self, bench):
+        bench.close()
+        assert not bench.engine.submit(bench.request())
+
+    def test_what_waits_and_what_runs_is_dropped_without_objects(self, bench, gate):
+        bench.instance(gate, concurrency=1)
+        running, waiting = bench.submit(), bench.submit()
+        gate.entered()
+        bench.engine.shut()
+        gate.open.set()
+        bench.close()
+        assert [bench.state(request) for request in (running, waiting)] == ["dropped", "dropped"]
+        assert bench.memory.objects == {}
+
+    def test_or_fails_where_that_is_switched_on(self, make_bench, gate):
+        bench = make_bench(unknowns=Unknowns(deleted_queue="failed"))
+        bench.instance(gate, concurrency=1)
+        running, waiting = bench.submit(), bench.submit()
+        gate.entered()
+        bench.engine.shut()
+        gate.open.set()
+        bench.close()
+        for request in (running, waiting):
+            assert bench.state(request) == "failed"
+            assert b"endpoint was deleted" in bench.failure(request)
+
+    def test_what_is_kept_stays_open_and_goes_on_in_another_queue(self, bench, gate):
+        bench.instance(gate, concurrency=1)
+        running, waiting = bench.submit(), bench.submit()
+        gate.entered()
+        kept = bench.engine.open_requests()
+        bench.engine.shut(keep=True)
+        gate.open.set()
+        bench.close()
+        assert kept == [running, waiting]
+        assert [bench.state(request) for request in kept] == ["running", "queued"]
+        assert bench.memory.objects == {}
+        later = Bench()
+        later.log.restore(bench.log.all())
+        for request in kept:
+            later.engine.restore(request)
+        later.instance()
+        later.settle()
+        assert [later.state(request) for request in kept] == ["succeeded", "succeeded"]
+        later.close()
+
+    def test_a_thread_that_does_not_end_is_reported_and_not_waited_for(self, bench, gate, caplog):
+        bench.instance(gate)
+        bench.submit()
+        gate.entered()
+        with caplog.at_level(logging.WARNING):
+            bench.engine.close(0.05)
+        assert "did not end in time" in caplog.text
 
 
-def test_failure_without_a_place_leaves_nothing(tools):
-    engine = Engine("e", tools)
-    engine.add_instance(NOWHERE, 1)
-    submit(engine, tools, failure=None)
-    assert ends(tools).state == "failed"
-    assert tools.storage.objects == {}
-    engine.close(1)
+class TestInstances:
+    def test_a_detached_instance_finishes_what_it_works_on_and_gets_nothing_more(self, bench, gate):
+        gone = []
+        first = bench.instance(gate)
+        running = bench.submit()
+        gate.entered()
+        bench.engine.detach(first, lambda: gone.append(first.name))
+        waiting = bench.submit()
+        assert gone == []
+        gate.open.set()
+        bench.settle()
+        assert gone == [first.name]
+        assert [bench.state(request) for request in (running, waiting)] == ["succeeded", "queued"]
+
+    def test_an_idle_instance_is_gone_at_once(self, bench):
+        gone = []
+        instance = bench.instance()
+        bench.engine.detach(instance, lambda: gone.append(1))
+        bench.engine.detach(instance, lambda: gone.append(2))
+        assert gone == [1, 2]
+
+    def test_a_dead_container_gets_nothing_and_is_reported(self, bench):
+        instance = bench.instance()
+        instance.container.crash()
+        request = bench.submit()
+        bench.settle()
+        assert bench.broken == [(instance, False)]
+        assert bench.state(request) == "queued"
+
+    def test_a_lost_instance_that_nobody_has_is_no_matter(self, bench):
+        bench.engine.lose(SimpleNamespace(name="i-none"))
 
 
-def test_bug_of_the_emulator_costs_one_request_and_no_worker(tools, caplog):
-    broken = Tools(
-        behaviour=tools.behaviour,
-        clock=tools.clock,
-        timers=tools.timers,
-        requests=tools.requests,
-        storage=Broken(),
-    )
-    engine = Engine("e", broken)
-    engine.add_instance(NOWHERE, 1)
-    submit(engine, tools, 1, input_location="s3://bucket/k")
-    submit(engine, tools, 2)
-    first, second = ends(tools, 0), ends(tools, 1)
-    assert (first.state, first.reason) == ("failed", "The emulator itself failed; see its log.")
-    assert second.reason.startswith("Connection reset")
-    assert "a bug of the emulator" in caplog.text
-    engine.close(1)
+class TestLostInstance:
+    def lose(self, bench, gate):
+        instance = bench.instance(gate)
+        request = bench.submit()
+        gate.entered()
+        bench.engine.lose(instance)
+        gate.open.set()
+        bench.settle()
+        return request
+
+    def test_its_requests_run_again_on_another_one_with_the_same_keys(self, bench, gate):
+        request = self.lose(bench, gate)
+        assert bench.state(request) == "queued"
+        assert bench.record(request).started_at is None
+        bench.instance()
+        bench.settle()
+        assert bench.state(request) == "succeeded"
+        assert bench.record(request).invocations == 2
+        assert bench.memory.order == [str(request.output)]
+
+    def test_a_request_that_was_given_back_goes_before_the_others(self, bench, gate):
+        later = []
+        instance = bench.instance(gate, concurrency=1)
+        first, second = bench.submit(b"1"), bench.submit(b"2")
+        gate.entered()
+        bench.engine.lose(instance)
+        gate.open.set()
+        bench.settle()
+        bench.instance(lambda body, headers: later.append(body) or body, concurrency=1)
+        bench.settle()
+        assert later == [first.submission.body, second.submission.body]
+
+    def test_a_second_loss_is_a_failure(self, bench):
+        gates = [Gate(), Gate()]
+        request = None
+        for gate in gates:
+            instance = bench.instance(gate)
+            request = request or bench.submit()
+            gate.entered()
+            bench.engine.lose(instance)
+            gate.open.set()
+            bench.settle()
+        assert bench.state(request) == "failed"
+        assert b"could not get a response" in bench.failure(request)
+        assert bench.output(request) is None
+
+    def test_or_the_first_one_is(self, make_bench, gate):
+        bench = make_bench(unknowns=Unknowns(lost_instance="failed"))
+        request = self.lose(bench, gate)
+        assert bench.state(request) == "failed"
+        assert b"could not get a response" in bench.failure(request)
+
+    def test_or_they_vanish_without_any_sign(self, make_bench, gate):
+        bench = make_bench(unknowns=Unknowns(lost_instance="lost"))
+        request = self.lose(bench, gate)
+        assert bench.state(request) == "dropped"
+        assert bench.memory.objects == {}
+
+    def test_requests_that_are_moved_to_new_instances_are_no_losses(self, bench):
+        request = None
+        for _ in range(3):
+            gate = Gate()
+            instance = bench.instance(gate)
+            request = request or bench.submit()
+            gate.entered()
+            bench.engine.lose(instance, requeue=True)
+            gate.open.set()
+            bench.settle()
+            assert bench.state(request) == "queued"
+
+    def test_a_request_that_is_given_back_to_a_closed_queue_is_dropped(self, bench, gate):
+        instance = bench.instance(gate)
+        request = bench.submit()
+        gate.entered()
+        bench.engine.lose(instance, requeue=True)
+        bench.engine.shut()
+        gate.open.set()
+        bench.settle()
+        assert bench.state(request) == "dropped"
+
+    def test_time_in_the_queue_counts_from_the_submission_also_after_a_loss(self, bench, gate):
+        instance = bench.instance(gate)
+        request = bench.submit(ttl=60)
+        gate.entered()
+        bench.advance(50, patience=0.1)
+        bench.engine.lose(instance)
+        gate.open.set()
+        bench.advance(10)
+        assert bench.state(request) == "expired"
 
 
-def test_worker_that_does_not_end_is_reported_and_not_waited_for(tools, caplog):
-    release = threading.Event()
+class TestFaults:
+    def test_an_instance_vanishes_while_it_works(self, bench):
+        bench.board.add(InstanceLost(times=1))
+        instance = bench.instance()
+        request = bench.submit()
+        bench.settle()
+        assert bench.broken == [(instance, True)]
+        assert bench.state(request) == "queued"
+        assert bench.record(request).invocations == 1
+        bench.instance()
+        bench.settle()
+        assert bench.state(request) == "succeeded"
 
-    class Slow(Memory):
-        def read(self, location):
-            release.wait(30)
-            raise StorageError(location)
-
-    slow = Tools(
-        behaviour=tools.behaviour,
-        clock=tools.clock,
-        timers=tools.timers,
-        requests=tools.requests,
-        storage=Slow(),
-    )
-    engine = Engine("e", slow)
-    engine.add_instance(NOWHERE, 1)
-    submit(engine, tools, input_location="s3://bucket/k")
-    eventually(lambda: tools.requests.all()[0].state == "running")
-    before = time.monotonic()
-    engine.close(0.1)
-    assert time.monotonic() - before < 5
-    assert "did not end within 0.1 seconds" in caplog.text
-    release.set()
-    assert ends(tools).state == "failed"
-
-
-def never():
-    raise AssertionError("nobody was to be called")
-
-
-def test_every_call_of_the_model_is_counted(tools, monkeypatch):
-    def twice(exchange, *arguments, calling, **options):
-        calling()
-        calling()
-        return Answer(200, b"ok", None)
-
-    monkeypatch.setattr(Exchange, "post", twice)
-    engine = Engine("e", tools)
-    engine.add_instance(NOWHERE, 1)
-    submit(engine, tools)
-    record = ends(tools)
-    assert (record.state, record.invocations) == ("succeeded", 2)
-    engine.close(1)
-
-
-def test_time_limit_that_ends_with_the_answer_lets_no_upload_begin(tools, monkeypatch):
-    def late(exchange, *arguments, **options):
-        exchange.end(End.TIMED_OUT)
-        return Answer(200, b"too late", None)
-
-    monkeypatch.setattr(Exchange, "post", late)
-    engine = Engine("e", tools)
-    engine.add_instance(NOWHERE, 1)
-    submit(engine, tools)
-    assert ends(tools).state == "failed"
-    text = b"Timed out uploading object (bucket: bucket, key: output)"
-    assert tools.storage.objects == {"s3://bucket/failure": (text, "text/plain")}
-    engine.close(1)
-
-
-@pytest.mark.parametrize(
-    ("place", "named"),
-    [
-        ("s3://b/k/l", "bucket: b, key: k/l"),
-        ("https://b.s3.eu-west-1.amazonaws.com/k/l", "bucket: b, key: k/l"),
-        ("https://s3.amazonaws.com/b/k", "bucket: b, key: k"),
-        ("https://elsewhere/k", "bucket: elsewhere, key: k"),
-    ],
-)
-def test_failed_download_names_the_object(place, named):
-    assert download_failed(place) == f"Failed to download object ({named})"
-
-
-class TestExchange:
-    def test_ended_exchange_calls_nobody(self):
-        exchange = Exchange(1)
-        exchange.end(End.DROPPED)
-        exchange.end(End.TIMED_OUT)
-        with pytest.raises(Ended) as ended:
-            exchange.post(NOWHERE, b"", {}, endpoint="e", calling=never)
-        assert ended.value.why is End.DROPPED
-
-    def test_container_that_does_not_accept_is_no_response(self, monkeypatch):
-        def connect(connection):
-            raise TimeoutError
-
-        monkeypatch.setattr(http.client.HTTPConnection, "connect", connect)
-        with pytest.raises(InvocationFailed, match="could not get a response from the e endpoint"):
-            Exchange(1).post(NOWHERE, b"", {}, endpoint="e", calling=never)
-
-
-def test_a_request_stays_in_the_queue_for_its_time_although_a_worker_is_free(tools):
-    engine = Engine("e", tools)
-    engine.add_instance(NOWHERE, 2)
-    submit(engine, tools, ready_in=0.3, input_location="s3://bucket/missing")
-    submit(engine, tools, 2, ready_in=0.3, input_location="s3://bucket/missing")
-    try:
-        eventually(lambda: all(record.started_at for record in tools.requests.all()))
-        assert all(record.started_at - record.submitted_at >= 0.29 for record in tools.requests.all())
-    finally:
-        engine.close(5)
+    def test_a_container_dies_when_it_has_the_request(self, bench):
+        bench.board.add(ModelCrash(times=1))
+        instance = bench.instance()
+        request, later = bench.submit(), bench.submit()
+        bench.settle()
+        ends = sorted(bench.state(one) for one in (request, later))
+        assert ends in (["failed", "queued"], ["failed", "failed"], ["failed", "succeeded"])
+        assert b"Connection reset by peer for the ep endpoint" in (
+            bench.failure(request) or bench.failure(later)
+        )
+        assert (instance, False) in bench.broken or ends != ["failed", "queued"]

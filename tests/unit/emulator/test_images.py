@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from airflow_async_sm.emulator.models.images import BUNDLED, Images
+from airflow_async_sm.emulator.models.docker import Docker
+from airflow_async_sm.emulator.models.images import BUNDLED, Images, read_stand
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,50 @@ def test_other_image_is_unknown():
     assert Images().find("x/sagemaker-scikit-learn-extended:1") is None
 
 
-@pytest.mark.parametrize("stand", ["https://h:1", "h:1", "http://", "", [], [1]])
+def a_model(body, headers):
+    return body
+
+
+@pytest.mark.parametrize(
+    "stand", [["a", "b"], "http://h:1", a_model, Docker("x"), Docker(options=("--gpus", "1"))]
+)
+def test_what_can_stand_for_an_image(stand):
+    found = Images({"a": stand}).find("a")
+    assert found == (Docker("a", ("--gpus", "1")) if stand == Docker(options=("--gpus", "1")) else stand)
+
+
+@pytest.mark.parametrize(
+    ("text", "stand"),
+    [
+        ("http://127.0.0.1:80/base", "http://127.0.0.1:80/base"),
+        ("docker", Docker()),
+        ("docker:public/image:tag", Docker("public/image:tag")),
+        (f"{__name__}:a_model", a_model),
+        ("serve --name 'a b'", ["serve", "--name", "a b"]),
+        (["serve", "a:b"], ["serve", "a:b"]),
+        ("/opt/a:b/serve", ["/opt/a:b/serve"]),
+    ],
+)
+def test_text_says_what_stands_for_an_image(text, stand, monkeypatch):
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or ThisModule)
+    assert read_stand(text) == stand
+
+
+class ThisModule:
+    """What an import of this module gives, under whatever name it was loaded."""
+
+    a_model = a_model
+
+
+@pytest.mark.parametrize("text", ["absent_module:model", "json:absent", "json:__name__", 'serve "a'])
+def test_text_that_says_nothing_of_use_is_refused(text):
+    with pytest.raises(
+        ValueError, match="cannot be loaded|must be something that can be called|closing quotation"
+    ):
+        read_stand(text)
+
+
+@pytest.mark.parametrize("stand", ["https://h:1", "h:1", "http://", "", [], [1], 5, b"x", {"a": 1}])
 def test_what_is_neither_command_nor_address_is_refused(stand):
     with pytest.raises(ValueError, match="'a' is mapped to"):
         Images({"a": stand})

@@ -6,17 +6,21 @@ import tarfile
 import pytest
 
 from airflow_async_sm.emulator.models.model_data import ProvisioningFailed, unpack_model_data
+from airflow_async_sm.emulator.work.storage import StorageError
 
 
 class OneObject:
-    """An S3 client with one object in it."""
+    """Storage with one object in it."""
 
     def __init__(self, content):
         self.content = content
+        self.opened = None
 
-    def get_object(self, **place):
-        assert place == {"Bucket": "bucket", "Key": "model.tar.gz"}
-        return {"Body": io.BytesIO(self.content)}
+    def open(self, location):
+        if location != "s3://bucket/model.tar.gz":
+            raise StorageError("The specified key does not exist.")
+        self.opened = io.BytesIO(self.content)
+        return self.opened, len(self.content)
 
 
 def archive(*members):
@@ -31,6 +35,14 @@ def link(name, target):
     member = tarfile.TarInfo(name)
     member.type, member.linkname = tarfile.SYMTYPE, target
     return member
+
+
+def test_archive_is_unpacked_and_closed(tmp_path):
+    member = tarfile.TarInfo("code/inference.py")
+    storage = OneObject(archive(member))
+    unpack_model_data("s3://bucket/model.tar.gz", tmp_path, storage)
+    assert (tmp_path / "code" / "inference.py").read_bytes() == b""
+    assert storage.opened.closed
 
 
 def test_without_an_address_the_folder_stays_empty(tmp_path):

@@ -1,0 +1,205 @@
+"""A running emulator's parts, put together and taken apart in the right order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from airflow_async_sm.emulator.account.backend import Backend
+from airflow_async_sm.emulator.account.endpoints import SERVES
+from airflow_async_sm.emulator.account.fleets import Site
+from airflow_async_sm.emulator.account.plans import Plans
+from airflow_async_sm.emulator.account.registry import Registry
+from airflow_async_sm.emulator.account.runtime import Runtime
+from airflow_async_sm.emulator.aws import LocalClients
+from airflow_async_sm.emulator.clock import Clock
+from airflow_async_sm.emulator.models.images import Images
+from airflow_async_sm.emulator.notifications.notifier import Notifier
+from airflow_async_sm.emulator.scaling.calls import ScalingCalls
+from airflow_async_sm.emulator.scaling.metrics import Metrics
+from airflow_async_sm.emulator.scaling.moto_alarms import target_tracking_alarms
+from airflow_async_sm.emulator.scaling.recorder import Recorder
+from airflow_async_sm.emulator.scaling.scaler import Scaler
+from airflow_async_sm.emulator.settings.board import FaultBoard
+from airflow_async_sm.emulator.settings.knobs import Knobs
+from airflow_async_sm.emulator.state.autosave import Autosave
+from airflow_async_sm.emulator.state.folder import StateFolder
+from airflow_async_sm.emulator.web import http_server
+from airflow_async_sm.emulator.web.control import Control
+from airflow_async_sm.emulator.web.counters import Counters
+from airflow_async_sm.emulator.web.gate import Gate
+from airflow_async_sm.emulator.web.insight import Insight
+from airflow_async_sm.emulator.web.page import Page
+from airflow_async_sm.emulator.web.pauses import Pauses
+from airflow_async_sm.emulator.web.refusals import Refusals
+from airflow_async_sm.emulator.web.responses import FrontDoor
+from airflow_async_sm.emulator.web.services import Services
+from airflow_async_sm.emulator.work.objects import Objects
+from airflow_async_sm.emulator.work.records import RequestLog
+from airflow_async_sm.emulator.work.storage import Storage
+from airflow_async_sm.emulator.work.tools import Tools
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - recognised, not bound
+
+
+class Assembly:
+    """
+    The parts of one running emulator.
+
+    :param host: Address to listen on.
+    :param port: Port to listen on; 0 for a free one.
+    :param folder: For models and the output of containers.
+    :param images: What stands for images.
+    :param knobs: Behaviour and unknowns.
+    :param board: Faults.
+    :param clock: Where time comes from.
+    :param state: The folder that keeps everything over a restart, or ``None``.
+    :param reset: Empties the emulator.
+    :raises OSError: the address cannot be bound.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        folder: Path,
+        images: Images,
+        knobs: Knobs,
+        board: FaultBoard,
+        clock: Clock,
+        state: Path | None,
+        reset: Callable[[], None],
+    ) -> None:
+        self.requests = RequestLog()
+        self.counters = Counters()
+        self._clock = clock
+        self._state = None if state is None else StateFolder(state)
+        self._server = http_server.HttpServer(host, port)
+        self.url = f"http://{_WILDCARDS.get(host, host)}:{self._server.port}"
+        self.clients = LocalClients(self.url)
+        self._own_clients = LocalClients(self.url, internal=True)
+        metrics = Metrics()
+        recorder = Recorder(metrics)
+        self._notifier = Notifier(
+            clock=clock,
+            clients=self._own_clients,
+            board=board,
+            knobs=knobs,
+            failed=recorder.notification_failed,
+        )
+        storage = Storage()
+        tools = Tools(
+            clock=clock,
+            knobs=knobs,
+            board=board,
+            requests=self.requests,
+            objects=Objects(storage=storage, knobs=knobs, board=board),
+            tally=self.counters,
+            herald=self._notifier,
+            metrics=recorder,
+        )
+        self._registry = Registry(http_server.ACCOUNT_ID)
+        self._backend = Backend(
+            registry=self._registry,
+            plans=Plans(self._own_clients, http_server.ACCOUNT_ID),
+            site=Site(url=self.url, folder=folder, images=images, storage=storage, tools=tools),
+            announce=self._notifier.started,
+        )
+        self._scaler = Scaler(clock, metrics, http_server.ACCOUNT_ID, self._scalable)
+        moto = http_server.moto_application()
+        insight = Insight(
+            requests=self.requests,
+            endpoints=self._backend,
+            counters=self.counters,
+            board=board,
+            knobs=knobs,
+            clock=clock,
+        )
+        self._door = FrontDoor(
+            gate=Gate(host=host, url=self.url),
+            control=Control(insight, reset=reset),
+            page=Page(insight, url=self.url),
+            services=Services(
+                control=self._backend,
+                runtime=Runtime(self._registry, tools),
+                scaling=ScalingCalls(self._scaler),
+                moto=self._state.guard(moto) if self._state else moto,
+            ),
+            refusals=Refusals(
+                board=board,
+                knobs=knobs,
+                account_id=http_server.ACCOUNT_ID,
+                bucket_region=http_server.bucket_region,
+            ),
+            pauses=Pauses(clock),
+            counters=self.counters,
+            account_id=http_server.ACCOUNT_ID,
+        )
+        self._running = contextlib.ExitStack()
+
+    def __enter__(self) -> Assembly:
+        with contextlib.ExitStack() as running:
+            self._start(running)
+            self._running = running.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._running.close()
+
+    def reset(self) -> None:
+        """Forget endpoints, requests, objects and counters."""
+        self._backend.reset()
+        http_server.reset_moto()
+        self.requests.restore(())
+        self.counters.reset()
+
+    def _start(self, running: contextlib.ExitStack) -> None:
+        running.callback(self._server.stop)
+        http_server.reset_moto()
+        running.callback(http_server.reset_moto)
+        for replaced in (http_server.every_instance_type, target_tracking_alarms):
+            running.enter_context(replaced())
+        for clients in (self.clients, self._own_clients):
+            running.callback(clients.close)
+        own = None
+        if self._state is not None:
+            running.enter_context(self._state)
+            own = self._state.load()
+        self._clock.start(not_before=own["now"] if own else 0.0)
+        running.callback(self._clock.stop)
+        self._notifier.start()
+        running.callback(self._notifier.stop)
+        running.callback(lambda: self._backend.close(keep=self._state is not None))
+        if own is not None:
+            self.requests.restore(own["requests"])
+            self._backend.restore(own["account"])
+        self._scaler.start()
+        running.callback(self._scaler.stop)
+        self._server.start(self._door)
+        running.callback(self._door.close)
+        if self._state is not None:
+            autosave = Autosave(self._state, self._collect)
+            running.callback(self._save_finally, self._state)
+            autosave.start()
+            running.callback(autosave.stop)
+
+    def _save_finally(self, state: StateFolder) -> None:
+        self._backend.stop_accepting()
+        state.save(self._collect())
+
+    def _collect(self) -> Mapping[str, Any]:
+        # Endpoints come first: every request that they name is in the log then.
+        account = self._backend.save()
+        return {"account": account, "requests": self.requests.all(), "now": self._clock.now()}
+
+    def _scalable(self) -> list[Any]:
+        return [endpoint for endpoint in self._registry.all() if endpoint.status in SERVES]

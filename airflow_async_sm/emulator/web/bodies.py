@@ -1,0 +1,51 @@
+"""Reading what a request carries, in a way that moto can read it again."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_async_sm.emulator.errors import AwsError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_KEPT: Final = "emulator.body"
+_ENDPOINT: Final = re.compile(rb'"EndpointName"\s*:\s*"([A-Za-z0-9-]+)"')
+
+
+def read_body(environ: WSGIEnvironment) -> bytes:
+    """Return a request's whole body. Who reads it after this gets the same."""
+    if _KEPT not in environ:
+        source = environ["wsgi.input"]
+        ends_itself = environ.get("wsgi.input_terminated", False)
+        environ[_KEPT] = (
+            source.read() if ends_itself else source.read(int(environ.get("CONTENT_LENGTH") or 0))
+        )
+    body: bytes = environ[_KEPT]
+    environ["wsgi.input"] = io.BytesIO(body)
+    return body
+
+
+def members(environ: WSGIEnvironment) -> dict[str, Any]:
+    """
+    Return the members of a call of the JSON protocol.
+
+    :param environ: The request.
+    :raises AwsError: it carries no JSON object.
+    """
+    try:
+        found = json.loads(read_body(environ) or b"{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise AwsError("SerializationException", "The request body is not a JSON object.")
+    return found
+
+
+def endpoint_name(environ: WSGIEnvironment) -> str | None:
+    """Return the endpoint that a call of SageMaker's control plane is about, if it names one."""
+    found = _ENDPOINT.search(read_body(environ))
+    return found[1].decode() if found else None

@@ -1,0 +1,168 @@
+"""Who answers a call: the emulator's own parts, moto, or both, one after the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_async_sm.emulator.errors import AwsError, control_refusal, not_imitated
+from airflow_async_sm.emulator.web.behind import ControlPlane, Members, RuntimeCalls, Scaling
+from airflow_async_sm.emulator.web.bodies import members, read_body
+from airflow_async_sm.emulator.web.calls import Call, Protocol
+from airflow_async_sm.emulator.web.replies import AMZ_JSON, Reply, json_reply, new_request_id, reply
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+_MEMBER_HEADERS: Final = "HTTP_X_AMZN_SAGEMAKER_"
+
+Answering = Callable[[str, Members], dict[str, Any] | None]
+Checking = Callable[[str, Members], None]
+
+
+class Services:
+    """
+    Carries calls out.
+
+    :param control: SageMaker's control plane, as far as it is not moto's.
+    :param runtime: SageMaker's runtime.
+    :param scaling: Application Auto Scaling, as far as it is not moto's. Default: all of it is.
+    :param moto: Answers everything else.
+    """
+
+    def __init__(
+        self,
+        *,
+        control: ControlPlane,
+        runtime: RuntimeCalls,
+        moto: WSGIApplication,
+        scaling: Scaling | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._scaling = scaling
+        self._moto = moto
+        # "Is there one already?" and "make it" are two steps; two callers must not both hear no.
+        self._creating = threading.Lock()
+        self._answers: Mapping[str, Answering] = {
+            "CreateEndpoint": control.create_endpoint,
+            "DescribeEndpoint": control.describe_endpoint,
+            "ListEndpoints": control.list_endpoints,
+            "DeleteEndpoint": control.delete_endpoint,
+            "UpdateEndpoint": control.update_endpoint,
+            "UpdateEndpointWeightsAndCapacities": control.update_weights_and_capacities,
+        }
+        self._tag_calls: Mapping[str, Answering] = {
+            "AddTags": control.tags.add,
+            "ListTags": control.tags.list,
+            "DeleteTags": control.tags.delete,
+        }
+        self._creation_checks: Mapping[str, Checking] = {
+            "CreateModel": control.refuse_bad_model,
+            "CreateEndpointConfig": control.refuse_bad_endpoint_config,
+        }
+        # moto's texts have other quotation marks than the service's.
+        self._presence_checks: Mapping[str, Checking] = {
+            "DescribeModel": control.refuse_missing_model,
+            "DeleteModel": control.refuse_missing_model,
+            "DescribeEndpointConfig": control.refuse_missing_endpoint_config,
+            "DeleteEndpointConfig": control.refuse_missing_endpoint_config,
+        }
+
+    def answer(self, environ: WSGIEnvironment, call: Call) -> Reply:
+        """
+        Carry a call out and return its answer.
+
+        :param environ: The request.
+        :param call: Which call it is.
+        :raises AwsError: it is refused.
+        """
+        if call.service == "sagemaker-runtime":
+            return self._invoke(environ, call)
+        if call.service == "sagemaker" and call.protocol is Protocol.JSON:
+            return self._control_plane(environ, call)
+        if call.service == "application-autoscaling" and self._scaling is not None and not call.internal:
+            return self._scale(environ, call, self._scaling)
+        return self._ask_moto(environ, call)
+
+    def _invoke(self, environ: WSGIEnvironment, call: Call) -> Reply:
+        region, name = _region(call), call.endpoint or ""
+        body = read_body(environ)
+        if call.operation == "InvokeEndpoint":
+            raise self._runtime.invoke(region, name)
+        if call.operation != "InvokeEndpointAsync":
+            raise not_imitated(str(call.operation))
+        headers = {
+            key[5:].lower().replace("_", "-"): value
+            for key, value in environ.items()
+            if key.startswith(_MEMBER_HEADERS)
+        }
+        inference_id, output, failure = self._runtime.invoke_async(region, name, headers, body)
+        locations = [("X-Amzn-SageMaker-OutputLocation", output)]
+        if failure is not None:
+            locations.append(("X-Amzn-SageMaker-FailureLocation", failure))
+        return json_reply({"InferenceId": inference_id}, status=202, headers=locations)
+
+    def _control_plane(self, environ: WSGIEnvironment, call: Call) -> Reply:
+        region, operation = _region(call), call.operation or ""
+        request = members(environ)
+        if any(name.endswith("Name") and not isinstance(value, str) for name, value in request.items()):
+            raise control_refusal("1 validation error detected: a name must be text.")
+        if operation in self._answers:
+            return _written(self._answers[operation](region, request))
+        if operation in self._tag_calls and ":endpoint/" in str(request.get("ResourceArn", "")):
+            return _written(self._tag_calls[operation](region, request))
+        if operation in self._creation_checks:
+            with self._creating:
+                self._creation_checks[operation](region, request)
+                return self._ask_moto(environ, call)
+        # The checks ask moto through this door; asking them about their own question would never end.
+        if operation in self._presence_checks and not call.internal:
+            self._presence_checks[operation](region, request)
+        return self._ask_moto(environ, call)
+
+    def _scale(self, environ: WSGIEnvironment, call: Call, scaling: Scaling) -> Reply:
+        region, operation = _region(call), call.operation or ""
+        request = members(environ)
+        if operation == "DescribeScalingActivities":
+            return _written(scaling.describe_scaling_activities(region, request))
+        scaling.check(region, operation, request)
+        answer = self._ask_moto(environ, call)
+        if answer.status < 300:
+            scaling.accepted(region, operation, request)
+        return answer
+
+    def _ask_moto(self, environ: WSGIEnvironment, call: Call) -> Reply:
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
+            begun.append((status, headers))
+
+        try:
+            body = self._moto(environ, start_response)
+        except NotImplementedError as absent:
+            raise not_imitated(call.operation or environ["REQUEST_METHOD"]) from absent
+        status, headers = begun[-1]
+        answer = Reply(int(status[:3]), headers, body)
+        return _held(answer) if answer.status >= 300 else answer
+
+
+def _held(answer: Reply) -> Reply:
+    """Return an answer whose body can be read more than once. Errors are short."""
+    try:
+        return answer._replace(body=[b"".join(answer.body)])
+    finally:
+        if (close := getattr(answer.body, "close", None)) is not None:
+            close()
+
+
+def _written(answer: dict[str, Any] | None) -> Reply:
+    if answer is None:
+        return reply(b"", content_type=AMZ_JSON, headers=[("x-amzn-RequestId", new_request_id())])
+    return json_reply(answer, content_type=AMZ_JSON)
+
+
+def _region(call: Call) -> str:
+    if call.region is None:
+        raise AwsError("MissingAuthenticationTokenException", "Missing Authentication Token", status=403)
+    return call.region
