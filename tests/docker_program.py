@@ -10,6 +10,7 @@ It knows the calls that the emulator makes, with the command's outputs, exit cod
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -31,14 +32,6 @@ def fail(message, code=1):
     sys.exit(code)
 
 
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 class Box:
     """One container."""
 
@@ -55,10 +48,8 @@ class Box:
         return noted.read_text() if noted.exists() else None
 
     def kill(self, number):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.about["pid"], number)
-        except ProcessLookupError:
-            pass
 
     def wait(self, seconds=3600.0):
         give_up_at = time.monotonic() + seconds
@@ -83,8 +74,8 @@ def run(arguments):
     if given.image == "absent":
         print("Unable to find image 'absent:latest' locally", file=sys.stderr)
         fail(
-            "docker: Error response from daemon: pull access denied for absent, repository does not exist.\n\n"
-            "Run 'docker run --help' for more information",
+            "docker: Error response from daemon: pull access denied for absent, repository does not exist\n"
+            "\nRun 'docker run --help' for more information",
             125,
         )
     if given.image == "slow":

@@ -12,8 +12,15 @@ from airflow_async_sm.emulator.settings.board import FaultBoard
 from airflow_async_sm.emulator.settings.knobs import Knobs
 from airflow_async_sm.emulator.settings.unknowns import Unknowns
 from airflow_async_sm.emulator.web import http_server
-from airflow_async_sm.emulator.web.assembly import front_door
+from airflow_async_sm.emulator.web.control import Control
 from airflow_async_sm.emulator.web.counters import Counters
+from airflow_async_sm.emulator.web.gate import Gate
+from airflow_async_sm.emulator.web.insight import Insight
+from airflow_async_sm.emulator.web.page import Page
+from airflow_async_sm.emulator.web.pauses import Pauses
+from airflow_async_sm.emulator.web.refusals import Refusals
+from airflow_async_sm.emulator.web.responses import FrontDoor
+from airflow_async_sm.emulator.web.services import Services
 from airflow_async_sm.emulator.work.records import RequestLog
 from airflow_async_sm.emulator.work.submissions import Submission
 
@@ -74,24 +81,41 @@ class Door:
             running.callback(self.own_clients.close)
             self.clock.start()
             running.callback(self.clock.stop)
-            self.application = front_door(
-                control=self.behind,
-                runtime=self.behind,
-                scaling=self.scaling,
-                moto=http_server.moto_application(),
-                host="127.0.0.1",
-                url=self.url,
-                clock=self.clock,
-                knobs=self.knobs,
-                board=self.board,
-                requests=self.requests,
-                counters=self.counters,
-                reset=self._reset,
-            )
+            self.application = self._application()
             running.callback(self.application.close)
             server.start(self.application)
             self._running = running.pop_all()
         return self
+
+    def _application(self):
+        insight = Insight(
+            requests=self.requests,
+            endpoints=self.behind,
+            counters=self.counters,
+            board=self.board,
+            knobs=self.knobs,
+            clock=self.clock,
+        )
+        return FrontDoor(
+            gate=Gate(host="127.0.0.1", url=self.url),
+            control=Control(insight, reset=self._reset),
+            page=Page(insight, url=self.url),
+            services=Services(
+                control=self.behind,
+                runtime=self.behind,
+                moto=http_server.moto_application(),
+                scaling=self.scaling,
+            ),
+            refusals=Refusals(
+                board=self.board,
+                knobs=self.knobs,
+                account_id=http_server.ACCOUNT_ID,
+                bucket_region=http_server.bucket_region,
+            ),
+            pauses=Pauses(self.clock),
+            counters=self.counters,
+            account_id=http_server.ACCOUNT_ID,
+        )
 
     def __exit__(self, *_):
         self._running.close()

@@ -145,11 +145,14 @@ def emulator(folder, *options):
     ):
         try:
             yield _address(process, errors), process.pid
-            process.send_signal(signal.SIGTERM)
-            expect(process.wait(30) == 0, f"the emulator ended with {process.returncode}")
         finally:
+            # It is asked also after a failure: only then it ends its containers and removes its folder.
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+    expect(process.returncode == 0, f"the emulator ended with {process.returncode}")
 
 
 def _address(process, errors):

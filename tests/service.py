@@ -33,6 +33,8 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import ClientError
 
+from tests.inbox import Inbox
+
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 VARIANT = "AllTraffic"
 STAND_IN = [sys.executable, str(Path(__file__).with_name("container_script.py"))]
@@ -91,6 +93,10 @@ class Patience:
 
 ON_AWS = Patience(endpoint=1800, rollback=3600, request=300, message=180, metric=900, scaling=3600, pause=5.0)
 LOCALLY = Patience(endpoint=30, rollback=60, request=30, message=20, metric=30, scaling=120, pause=0.05)
+
+
+def new_name():
+    return f"contract-{uuid.uuid4().hex[:16]}"
 
 
 class Service:
@@ -299,79 +305,6 @@ class Service:
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.folder):
             for found in page.get("Contents", []):
                 self.s3.delete_object(Bucket=self.bucket, Key=found["Key"])
-
-
-class Inbox:
-    """Two topics, for successes and errors, and a queue that is subscribed to both."""
-
-    def __init__(self, service):
-        self._service = service
-        self._seen = []
-        name = new_name()
-        self.queue = service.sqs.create_queue(QueueName=name)["QueueUrl"]
-        service.later(service.sqs.delete_queue, QueueUrl=self.queue)
-        attributes = service.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])
-        arn = attributes["Attributes"]["QueueArn"]
-        self.topics = {side: self._topic(f"{name}-{side}", arn) for side in ("success", "error")}
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"Service": "sns.amazonaws.com"},
-            "Action": "sqs:SendMessage",
-            "Resource": arn,
-            "Condition": {"ArnEquals": {"aws:SourceArn": list(self.topics.values())}},
-        }
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        service.sqs.set_queue_attributes(QueueUrl=self.queue, Attributes={"Policy": policy})
-
-    @property
-    def config(self):
-        """The NotificationConfig that publishes to this inbox."""
-        return {"SuccessTopic": self.topics["success"], "ErrorTopic": self.topics["error"]}
-
-    def wait(self, wanted):
-        """Return the first (side, message) for which ``wanted(message)`` holds, waiting for it."""
-
-        def found():
-            self._receive()
-            return next(((side, message) for side, message in self._seen if wanted(message)), None)
-
-        return self._service.eventually(found, within=self._service.patience.message)
-
-    def about(self, response):
-        """Return the side and the message about a request, waiting for it."""
-        return self.wait(lambda message: message.get("inferenceId") == response["InferenceId"])
-
-    def sides(self, wanted, count):
-        """Wait for so many messages for which ``wanted(message)`` holds, and return their sides."""
-
-        def found():
-            self._receive()
-            sides = [side for side, message in self._seen if wanted(message)]
-            return sides if len(sides) >= count else None
-
-        return sorted(self._service.eventually(found, within=self._service.patience.message))
-
-    def _topic(self, name, queue_arn):
-        arn = self._service.sns.create_topic(Name=name)["TopicArn"]
-        self._service.later(self._service.sns.delete_topic, TopicArn=arn)
-        subscribed = self._service.sns.subscribe(
-            TopicArn=arn, Protocol="sqs", Endpoint=queue_arn, ReturnSubscriptionArn=True
-        )
-        self._service.later(self._service.sns.unsubscribe, SubscriptionArn=subscribed["SubscriptionArn"])
-        return arn
-
-    def _receive(self):
-        sqs = self._service.sqs
-        got = sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, WaitTimeSeconds=0)
-        sides = {arn: side for side, arn in self.topics.items()}
-        for message in got.get("Messages", []):
-            envelope = json.loads(message["Body"])
-            self._seen.append((sides[envelope["TopicArn"]], json.loads(envelope["Message"])))
-            sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
-
-
-def new_name():
-    return f"contract-{uuid.uuid4().hex[:16]}"
 
 
 def place(location):

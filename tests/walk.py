@@ -34,6 +34,7 @@ if __name__ == "__main__":
     # A program that is run by its path sees the modules beside it, and not the folder above.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tests.cli_scaling import let_scale, stop_scaling
 from tests.outside import AwsCli, NotAsExpected, NotReady, emulator, eventually, expect, find_aws_cli
 
 NAME = "walk"
@@ -42,11 +43,6 @@ BUCKET = "walk-bucket"
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
-TARGET = {
-    "ServiceNamespace": "sagemaker",
-    "ResourceId": f"endpoint/{NAME}/variant/{VARIANT}",
-    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
-}
 ON_THE_WAY = ("Creating", "Updating", "RollingBack", "Deleting")
 # In seconds of the service. They are short, but long enough to be seen where a minute passes in a second.
 WAITS = {
@@ -100,7 +96,6 @@ class Walk:
         self.s3 = session.client("s3", **make)
         self.control = session.client("sagemaker", **make)
         self.runtime = session.client("sagemaker-runtime", **make)
-        self.scaling = session.client("application-autoscaling", **make)
 
     def steps(self):
         return [
@@ -189,7 +184,7 @@ class Walk:
         return f"behind a busy model, after 60 s: nothing in S3, ExpiredRequests = {expired:g}"
 
     def scale_to_zero_and_wake(self):
-        self._let_scale()
+        let_scale(self.aws, NAME, VARIANT)
         eventually(lambda: self._instances() == 0, "no instances without requests", within=120)
         expect(self._described()["EndpointStatus"] == "InService", "InService without instances")
         began = time.monotonic()
@@ -201,7 +196,7 @@ class Walk:
         )
         activities = [activity["StatusCode"] for activity in listed["ScalingActivities"]]
         expect("Successful" in activities, f"successful scaling activities, not {activities}")
-        self._stop_scaling()
+        stop_scaling(self.aws, NAME, VARIANT)
         return (
             f"0 instances while InService, answered after {woken:.0f} s of the service's time; "
             f"{len(activities)} scaling activities"
@@ -341,58 +336,6 @@ class Walk:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with direct.open(f"{self._url}/_emulator/requests", timeout=30) as answer:
             return json.load(answer)
-
-    def _let_scale(self):
-        """Let the endpoint scale between no and one instance, as the developer guide says."""
-        target = [
-            *("--service-namespace", TARGET["ServiceNamespace"]),
-            *("--resource-id", TARGET["ResourceId"]),
-            *("--scalable-dimension", TARGET["ScalableDimension"]),
-        ]
-        call = "application-autoscaling"
-        self.aws(call, "register-scalable-target", *target, "--min-capacity", "0", "--max-capacity", "1")
-        dimensions = [{"Name": "EndpointName", "Value": NAME}]
-        metric = {
-            "MetricName": "ApproximateBacklogSizePerInstance",
-            "Namespace": "AWS/SageMaker",
-            "Dimensions": dimensions,
-            "Statistic": "Average",
-        }
-        tracking = {
-            "TargetValue": 5.0,
-            "CustomizedMetricSpecification": metric,
-            "ScaleInCooldown": 60,
-            "ScaleOutCooldown": 60,
-        }
-        self.aws(
-            *(call, "put-scaling-policy", *target, "--policy-name", "backlog"),
-            *("--policy-type", "TargetTrackingScaling"),
-            *("--target-tracking-scaling-policy-configuration", json.dumps(tracking)),
-        )
-        step = {
-            "AdjustmentType": "ChangeInCapacity",
-            "MetricAggregationType": "Average",
-            "Cooldown": 60,
-            "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
-        }
-        policy = self.aws(
-            *(call, "put-scaling-policy", *target, "--policy-name", "wake", "--policy-type", "StepScaling"),
-            *("--step-scaling-policy-configuration", json.dumps(step)),
-        )
-        self.aws(
-            *("cloudwatch", "put-metric-alarm", "--alarm-name", "wake", "--namespace", "AWS/SageMaker"),
-            *("--metric-name", "HasBacklogWithoutCapacity", "--statistic", "Average", "--period", "60"),
-            *("--evaluation-periods", "2", "--datapoints-to-alarm", "2", "--threshold", "1"),
-            *("--comparison-operator", "GreaterThanOrEqualToThreshold"),
-            *("--treat-missing-data", "missing", "--alarm-actions", policy["PolicyARN"]),
-            *("--dimensions", f"Name=EndpointName,Value={NAME}"),
-        )
-
-    def _stop_scaling(self):
-        self.aws("cloudwatch", "delete-alarms", "--alarm-names", "wake")
-        for name in ("backlog", "wake"):
-            self.scaling.delete_scaling_policy(PolicyName=name, **TARGET)
-        self.scaling.deregister_scalable_target(**TARGET)
 
 
 def walk(*, speed):

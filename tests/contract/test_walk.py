@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import given
+from tests.outside import find_aws_cli
 
 WALK = Path(__file__).parents[1] / "walk.py"
 STEPS = [
@@ -67,3 +68,21 @@ def test_cli_that_is_too_old_is_named(tmp_path):
     done = run({**os.environ, "AIRFLOW_ASYNC_SM_AWS_CLI": str(old)}, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"The AWS CLI at {old} is too old for inline payloads" in done.stderr
+
+
+def test_step_that_fails_is_named_and_nothing_is_left_behind(tmp_path):
+    cli = tmp_path / "aws"
+    cli.write_text(
+        '#!/bin/sh\ncase "$*" in *"--body "*) echo "no such option" >&2; exit 2 ;; esac\n'
+        f'exec "{find_aws_cli(given.ENVIRONMENT)}" "$@"\n'
+    )
+    cli.chmod(0o755)
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    done = run({**os.environ, "AIRFLOW_ASYNC_SM_AWS_CLI": str(cli), "TMPDIR": str(folder)}, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "")
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("invoke inline")
+    assert "FAILED: " in last
+    assert last.endswith("no such option")
+    assert list(folder.iterdir()) == []

@@ -21,7 +21,9 @@ JSON: Final = "application/json"
 AMZ_JSON: Final = "application/x-amz-json-1.1"
 
 _REASONS: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+# A text of up to 23 bytes has its length in its first byte, a longer one in the byte or two after it.
 _TEXT_OF_CBOR: Final = 0x60
+_LONG_TEXT_OF_CBOR: Final = _TEXT_OF_CBOR + 24
 
 Headers = list[tuple[str, str]]
 
@@ -132,13 +134,12 @@ def _cbor_text(text: str) -> bytes:
     content = text.encode()
     if len(content) < 24:
         return bytes([_TEXT_OF_CBOR + len(content)]) + content
-    return bytes([_TEXT_OF_CBOR + 25]) + len(content).to_bytes(2, "big") + content
+    return bytes([_LONG_TEXT_OF_CBOR + 1]) + len(content).to_bytes(2, "big") + content
 
 
 _CODES: Final = (
     re.compile(rb"<Code>([^<]+)</Code>"),
     re.compile(rb'"__type"\s*:\s*"(?:[^"#]*#)?([^":]+)'),
-    re.compile(rb"\x66__type(?:[\x60-\x77]|\x78.)(?:[\w.]+#)?(\w+)"),
 )
 
 
@@ -151,4 +152,12 @@ def error_code(answer: Reply) -> str:
     for pattern in _CODES:
         if found := pattern.search(content):
             return found[1].decode("latin-1")
-    return str(answer.status)
+    return _cbor_code(content) or str(answer.status)
+
+
+def _cbor_code(content: bytes) -> str | None:
+    _, key, value = content.partition(_cbor_text("__type"))
+    if not key or not value:
+        return None
+    start, length = (1, value[0] - _TEXT_OF_CBOR) if value[0] < _LONG_TEXT_OF_CBOR else (2, value[1])
+    return value[start : start + length].decode(errors="replace").rpartition("#")[2]

@@ -279,7 +279,6 @@ class Exchange:
             raise
         return Answer(response.status, response.getheader("Content-Type"), body, length)
 
-
     def _has_more(self, response: http.client.HTTPResponse) -> bool:
         """Return whether the container has sent more than it announced, as far as that is here by now."""
         sock = self._socket

@@ -239,7 +239,7 @@ class TestListDenied:
         door.board.add(ListDenied(times=1))
         client = connect("s3")
         client.get_object(**HEAD)
-        assert door.board.hits() == {"fault-" + next(iter(door.board.all())).split("-")[1]: 0}
+        assert set(door.board.hits().values()) == {0}
         assert refusal(client.get_object, Bucket="near", Key="absent")[1] == "AccessDenied"
         assert refusal(client.get_object, Bucket="near", Key="absent")[1] == "NoSuchKey"
 
@@ -290,7 +290,7 @@ class TestWrongRegion:
         client = connect("s3", region=region)
         assert client.get_object(Bucket="far", Key="there")["Body"].read() == b"content"
         assert client.head_object(Bucket="far", Key="there")["ContentLength"] == 7
-        assert [found["Key"] for found in client.list_objects_v2(Bucket="far")["Contents"]] == ["there"]
+        assert "there" in [found["Key"] for found in client.list_objects_v2(Bucket="far")["Contents"]]
         client.put_object(Bucket="far", Key="new", Body=b"x" * 100_000)
         data = door.counters.as_data()
         assert data["calls"]["s3"] == {"GetObject": 2, "HeadObject": 1, "ListObjectsV2": 1, "PutObject": 1}

@@ -1,4 +1,4 @@
-"""The call of a container: real programs on the other side, and servers that say exactly what a test wants."""
+"""The call of a container: before real programs, and before servers that say exactly what a test wants."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from tests.world import PROGRAM, eventually
 
 LOST = "Connection reset by peer for the e endpoint. Please retry."
 NOTICE = (
-    "ClientError: Received server error (0) from model. See the SageMaker Endpoint logs in your account for more "
-    "information."
+    "ClientError: Received server error (0) from model. See the SageMaker Endpoint logs in your account for "
+    "more information."
 )
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n"
 

@@ -201,6 +201,61 @@ class TestScaleOutCooldown:
         world.minutes(15)
         assert world.queue.asked == [2, 3, 1]
 
+    def test_of_another_policy_too(self, world):
+        world.queue.instances = world.queue.desired = 4
+        world.register()
+        world.track(4.0, ScaleInCooldown=86_400, metric="ApproximateBacklogSize")
+        world.alarm(world.step(), MetricName="ApproximateBacklogSize", Threshold=4)
+        world.queue.backlog = 2
+        world.minutes(15)
+        # Four is enough for the step policy, and neither too much nor too little for the other.
+        world.queue.backlog = 4
+        world.minutes(2)
+        assert world.queue.asked == [2, 3]
+        world.queue.backlog = 1
+        world.minutes(15)
+        assert world.queue.asked == [2, 3, 1]
+
+    def test_larger_steps_are_counted_from_the_first(self, world):
+        asleep(world)
+        world.queue.start_seconds = 3_600
+        world.register(maximum=20)
+        steps = [(0, 10, 1), (10, 20, 2), (20, None, 4)]
+        adjustments = [
+            {"MetricIntervalLowerBound": lower, "ScalingAdjustment": more}
+            | ({} if upper is None else {"MetricIntervalUpperBound": upper})
+            for lower, upper, more in steps
+        ]
+        arn = world.call(
+            "PutScalingPolicy",
+            **IDENTITY,
+            PolicyName="steps",
+            PolicyType="StepScaling",
+            StepScalingPolicyConfiguration={
+                "AdjustmentType": "ChangeInCapacity",
+                "StepAdjustments": adjustments,
+            },
+        )["PolicyARN"]
+        world.alarm(arn, MetricName="ApproximateBacklogSize", Threshold=10)
+        for backlog, minutes in ((10, 2), (20, 3), (30, 3), (20, 3)):
+            world.queue.backlog = backlog
+            world.minutes(minutes)
+        assert world.queue.asked == [1, 2, 4]
+
+    def test_a_change_that_failed_has_none(self, world):
+        world.queue.instances = world.queue.desired = 4
+        world.register()
+        world.track(4.0, ScaleInCooldown=86_400, metric="ApproximateBacklogSize")
+        world.queue.backlog = 2
+        world.minutes(15)
+        assert world.queue.asked == [2]
+        world.endpoints.clear()
+        world.minutes()
+        world.endpoints.append(world.queue)
+        world.queue.instances = world.queue.desired = 4
+        world.minutes()
+        assert world.queue.asked == [2, 2]
+
 
 class TestLimits:
     def test_policies_stay_inside(self, world):
@@ -220,6 +275,12 @@ class TestLimits:
         assert world.queue.asked == [2, 1]
         causes = [activity["Cause"] for activity in world.activities()]
         assert causes == ["maximum capacity was set to 1", "minimum capacity was set to 2"]
+
+    def test_registration_means_the_endpoint_of_its_region(self, world):
+        world.endpoints.insert(0, Queue(world.clock, region="eu-west-1"))
+        world.register(minimum=2)
+        assert world.queue.asked == [2]
+        assert world.endpoints[0].asked == []
 
     def test_registration_inside_changes_nothing(self, world):
         world.register(minimum=0, maximum=4)
@@ -248,6 +309,12 @@ class TestAlarms:
         assert world.state("without") == "INSUFFICIENT_DATA"
         world.minutes(30)
         assert world.queue.asked == []
+
+    def test_a_new_alarm_that_ignores_missing_data_begins_with_insufficient_data(self, world):
+        world.register()
+        world.alarm(world.step(), MetricName="NobodyPublishesThis", TreatMissingData="ignore")
+        world.minutes(3)
+        assert world.state("without") == "INSUFFICIENT_DATA"
 
     def test_a_predefined_metric_never_has_data(self, world):
         world.register()
