@@ -252,7 +252,7 @@ def main() -> int:
         go = folder / "go"
         (folder / "bench_model.py").write_text(MODEL.format(go=str(go)))
         settings = folder / "settings.json"
-        settings.write_text(json.dumps({"images": {"noop": {"python": "bench_model:answer"}}}))
+        settings.write_text(json.dumps({"images": {"noop": "bench_model:answer"}}))
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH")]))
         try:
             with emulator(folder, "--settings", str(settings)) as (url, pid):

@@ -1,4 +1,4 @@
-"""The front door on a server of its own, with nothing behind it but moto and a backend that agrees to everything."""
+"""The front door on a server of its own, with nothing behind it but moto and one who agrees to everything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from airflow_async_sm.emulator.work.submissions import Submission
 
 
 class Agreeing:
-    """A control plane and a runtime. They keep what they were asked, and refuse what begins with ``absent``."""
+    """A control plane and a runtime. It keeps what it was asked, and refuses what begins with ``absent``."""
 
     def __init__(self, counters):
         self.asked = []

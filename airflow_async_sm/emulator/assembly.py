@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any
 
 from airflow_async_sm.emulator.account.backend import Backend
-from airflow_async_sm.emulator.account.endpoints import SERVES
 from airflow_async_sm.emulator.account.fleets import Site
 from airflow_async_sm.emulator.account.plans import Plans
 from airflow_async_sm.emulator.account.registry import Registry
 from airflow_async_sm.emulator.account.runtime import Runtime
+from airflow_async_sm.emulator.account.statuses import SERVES
 from airflow_async_sm.emulator.aws import LocalClients
 from airflow_async_sm.emulator.clock import Clock
 from airflow_async_sm.emulator.models.images import Images
@@ -158,6 +158,7 @@ class Assembly:
     def reset(self) -> None:
         """Forget endpoints, requests, objects and counters."""
         self._backend.reset()
+        self._scaler.reset()
         http_server.reset_moto()
         self.requests.restore(())
         self.counters.reset()

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        emulator = _emulator(args)
+        emulator = make_emulator(args)
         with _until_interrupted() as interrupted, emulator:
             sys.stdout.write(_introduction(emulator.url))
             sys.stdout.flush()
@@ -90,7 +90,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _emulator(args: argparse.Namespace) -> SageMakerAsyncEmulator:
+def make_emulator(args: argparse.Namespace) -> SageMakerAsyncEmulator:
+    """
+    Return the emulator that the options describe; it does not run yet.
+
+    :param args: What :func:`add_arguments` asked for.
+    :raises ValueError: a setting cannot be used.
+    :raises OSError: the settings file cannot be read.
+    """
     settings = read_settings(args.settings) if args.settings else Settings()
     knobs = Knobs(settings.behaviour, settings.unknowns)
     if args.creation_seconds is not None:

@@ -10,18 +10,18 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.emulator.account.checks import check_deployment, check_endpoint_config, check_model
 from airflow_async_sm.emulator.account.descriptions import description, summary
-from airflow_async_sm.emulator.account.endpoints import (
-    DELETABLE,
-    UPDATABLE,
-    Change,
-    Endpoint,
-    EndpointStatus,
-    SavedEndpoint,
-)
+from airflow_async_sm.emulator.account.endpoints import Endpoint
 from airflow_async_sm.emulator.account.fleets import Site
 from airflow_async_sm.emulator.account.listing import list_page
 from airflow_async_sm.emulator.account.plans import EndpointPlan, Plans
 from airflow_async_sm.emulator.account.registry import Registry
+from airflow_async_sm.emulator.account.statuses import (
+    DELETABLE,
+    UPDATABLE,
+    Change,
+    EndpointStatus,
+    SavedEndpoint,
+)
 from airflow_async_sm.emulator.account.tags import Tags
 from airflow_async_sm.emulator.errors import AwsError, constraint, control_refusal
 from airflow_async_sm.emulator.scaling.scalable import CapacityUnavailable

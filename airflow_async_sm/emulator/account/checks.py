@@ -116,6 +116,8 @@ def _uses_more_than_async_can(request: Mapping[str, Any]) -> bool:
         or "ServerlessConfig" in variants[0]
         or bool(request.get("ShadowProductionVariants"))
         or bool((request.get("DataCaptureConfig") or {}).get("EnableCapture"))
+        or "CrossRegionTrafficConfig" in request
+        or variants[0].get("InstanceType", "").startswith("ml.inf1.")
     )
 
 

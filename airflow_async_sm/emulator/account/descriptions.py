@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from airflow_async_sm.emulator.account.endpoints import Endpoint, EndpointStatus
+from airflow_async_sm.emulator.account.endpoints import Endpoint
+from airflow_async_sm.emulator.account.statuses import EndpointStatus
 
 # The service's words for what happens to a variant while its endpoint changes.
 _VARIANT_STATUS: Final = {

@@ -7,18 +7,16 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from airflow_async_sm.emulator.account.background import Background
 from airflow_async_sm.emulator.account.fleets import Fleet, Site
 from airflow_async_sm.emulator.account.plans import EndpointPlan
+from airflow_async_sm.emulator.account.statuses import Change, EndpointStatus, SavedEndpoint
 from airflow_async_sm.emulator.scaling.metrics import Load
 from airflow_async_sm.emulator.settings.faults import EndpointImpaired, RollbackFailed
 from airflow_async_sm.emulator.settings.unknowns import UpdateInFlight
-from airflow_async_sm.emulator.work.endings import Request
 from airflow_async_sm.emulator.work.engine import Engine
 from airflow_async_sm.emulator.work.engine import Instance as EngineInstance
 
@@ -26,71 +24,6 @@ log = logging.getLogger(__name__)
 
 # Workers end as soon as their connection is shut down; this bounds the wait for one that writes an object.
 _JOIN_SECONDS = 10.0
-
-
-class EndpointStatus(StrEnum):
-    """The service's names for the states of an endpoint."""
-
-    CREATING = "Creating"
-    IN_SERVICE = "InService"
-    UPDATING = "Updating"
-    SYSTEM_UPDATING = "SystemUpdating"
-    ROLLING_BACK = "RollingBack"
-    UPDATE_ROLLBACK_FAILED = "UpdateRollbackFailed"
-    OUT_OF_SERVICE = "OutOfService"
-    DELETING = "Deleting"
-    FAILED = "Failed"
-
-
-SERVES: Final = frozenset(
-    {
-        EndpointStatus.IN_SERVICE,
-        EndpointStatus.UPDATING,
-        EndpointStatus.SYSTEM_UPDATING,
-        EndpointStatus.ROLLING_BACK,
-        EndpointStatus.UPDATE_ROLLBACK_FAILED,
-    }
-)
-UPDATABLE: Final = frozenset({EndpointStatus.IN_SERVICE, EndpointStatus.UPDATE_ROLLBACK_FAILED})
-DELETABLE: Final = UPDATABLE | {EndpointStatus.FAILED, EndpointStatus.OUT_OF_SERVICE}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """
-    An update that is going on.
-
-    :param plan: What the endpoint is to become.
-    :param count: How many instances it begins with.
-    :param weight: The variant's weight.
-    :param deployment: The call's ``DeploymentConfig``, or ``None``.
-    :param began: When it began.
-    """
-
-    plan: EndpointPlan
-    count: int
-    weight: float
-    deployment: Mapping[str, Any] | None
-    began: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedEndpoint:
-    """An endpoint as it is kept over a restart of the emulator."""
-
-    name: str
-    region: str
-    arn: str
-    plan: EndpointPlan
-    status: EndpointStatus
-    failure_reason: str | None
-    created_at: float
-    modified_at: float
-    desired: int
-    weight: float
-    change: Change | None
-    deployment: Mapping[str, Any] | None
-    requests: tuple[Request, ...]
 
 
 class Endpoint:

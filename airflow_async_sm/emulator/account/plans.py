@@ -106,7 +106,7 @@ class Plans:
         containers = (
             [model["PrimaryContainer"]] if model.get("PrimaryContainer") else model.get("Containers") or []
         )
-        if len(containers) != 1:
+        if len(containers) != 1 or containers[0].get("Mode") == "MultiModel":
             raise control_refusal(UNSUPPORTED_FEATURES)
         if containers[0].get("ModelDataSource"):
             raise not_imitated("CreateEndpoint for a model with ModelDataSource")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.emulator.account.endpoints import SERVES, Endpoint
+from airflow_async_sm.emulator.account.endpoints import Endpoint
 from airflow_async_sm.emulator.account.plans import AsyncPlan
 from airflow_async_sm.emulator.account.registry import Registry
+from airflow_async_sm.emulator.account.statuses import SERVES
 from airflow_async_sm.emulator.errors import AwsError, not_imitated, runtime_refusal
 from airflow_async_sm.emulator.settings.unknowns import FilenameReuse
 from airflow_async_sm.emulator.work.endings import Request

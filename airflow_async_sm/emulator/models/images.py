@@ -60,7 +60,7 @@ def read_stand(text: str | Sequence[str]) -> Stand:
         return list(text)
     if docker := _docker(text):
         return docker
-    if text.startswith("http://"):
+    if text.startswith(("http://", "https://")):
         return text
     if _FUNCTION.fullmatch(text):
         return load_model(text)

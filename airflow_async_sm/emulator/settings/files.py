@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from airflow_async_sm.emulator.models.images import Stand, read_stand
 from airflow_async_sm.emulator.settings.behaviours import Behaviour
 from airflow_async_sm.emulator.settings.faults import Fault, fault_from_data
 from airflow_async_sm.emulator.settings.unknowns import Unknowns
-from airflow_async_sm.emulator.settings.values import SettingError, build, check_names, mapping, plain
+from airflow_async_sm.emulator.settings.values import SettingError, build, check_names, mapping
 
-
-@dataclass(frozen=True, slots=True)
-class PythonTarget:
-    """
-    A Python callable that stands for an image, by where it is.
-
-    :param target: ``module:attribute``; the attribute may have dots.
-    """
-
-    target: str
-
-    def load(self) -> Callable[..., Any]:
-        """
-        Import the callable.
-
-        :raises SettingError: it cannot be imported, is not there, or cannot be called.
-        """
-        module, _, attribute = self.target.partition(":")
-        try:
-            found: Any = importlib.import_module(module)
-            for name in attribute.split("."):
-                found = getattr(found, name)
-        except (ImportError, AttributeError) as error:
-            raise SettingError((), f"is {self.target!r}, which cannot be had: {error}.") from error
-        if not callable(found):
-            raise SettingError((), f"is {self.target!r}, which cannot be called.")
-        return found  # type: ignore[no-any-return]
-
-
-# What stands for an image in a file: a command, the address of a server or "docker", or a Python callable.
-Image = list[str] | str | PythonTarget
+# What stands for an image in a file: a command, or what the command line's --image takes.
+Image = list[str] | str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +35,18 @@ class Settings:
     seed: int | None = None
     images: Mapping[str, Image] = field(default_factory=dict)
 
-    def stands(self) -> dict[str, list[str] | str | Callable[..., Any]]:
+    def stands(self) -> dict[str, Stand]:
         """
-        Return what stands for each image, with callables imported.
+        Return what stands for each image, with functions imported.
 
-        :raises SettingError: a callable cannot be had.
+        :raises SettingError: a function cannot be had.
         """
-        found: dict[str, list[str] | str | Callable[..., Any]] = {}
+        found: dict[str, Stand] = {}
         for name, image in self.images.items():
             try:
-                found[name] = image.load() if isinstance(image, PythonTarget) else image
-            except SettingError as error:
-                raise error.below(("images", name, "python")) from error
+                found[name] = read_stand(image)
+            except ValueError as error:
+                raise SettingError(("images", name), f"is {image!r}. {error}") from error
         return found
 
 
@@ -106,7 +75,7 @@ def read_settings(path: str | Path) -> Settings:
 
 def settings_from_data(data: object) -> Settings:
     """
-    Read settings from plain data, as :func:`settings_as_data` writes them. What is left out has its default.
+    Read settings from plain data, as a file holds them. What is left out has its default.
 
     :param data: A mapping with any of ``behaviour``, ``unknowns``, ``faults``, ``seed`` and ``images``; a
         section that is ``None`` is an empty one, and so is the whole.
@@ -116,17 +85,6 @@ def settings_from_data(data: object) -> Settings:
     check_names(given, _READERS, kind="a settings file")
     read = {name: _part((name,), _READERS[name], value) for name, value in given.items() if value is not None}
     return Settings(**read)
-
-
-def settings_as_data(settings: Settings) -> dict[str, Any]:
-    """Return settings as plain data that JSON and YAML can hold, with every behaviour and position."""
-    return {
-        "behaviour": plain(settings.behaviour),
-        "unknowns": plain(settings.unknowns),
-        "faults": [fault.as_data() for fault in settings.faults],
-        "seed": settings.seed,
-        "images": {name: _image_data(image) for name, image in settings.images.items()},
-    }
 
 
 def _line(number: int | None) -> str:
@@ -157,35 +115,15 @@ def _images(data: object) -> dict[str, Image]:
 
 
 def _image(data: object) -> Image:
-    if isinstance(data, str) and (data == "docker" or _is_address(data)):
+    if isinstance(data, str) and data:
         return data
     if isinstance(data, list) and data and all(isinstance(part, str) for part in data):
         return list(data)
-    if isinstance(data, Mapping) and set(data) == {"python"}:
-        return _part(("python",), _python, data["python"])  # type: ignore[no-any-return]
     raise SettingError(
         (),
-        f"is {data!r}; it must be a command as a list of texts, the address http://host:port of a running "
-        "server, docker, or python: module:attribute.",
+        f"is {data!r}; it must be a command, the address http://host:port of a running server, docker, or "
+        "module:function.",
     )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return parts.scheme == "http" and bool(parts.hostname)
-
-
-def _python(data: object) -> PythonTarget:
-    if not isinstance(data, str) or not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", data):
-        raise SettingError((), f"is {data!r}; it must have the form module:attribute.")
-    return PythonTarget(data)
-
-
-def _image_data(image: Image) -> Any:
-    return {"python": image.target} if isinstance(image, PythonTarget) else image
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {

@@ -47,6 +47,7 @@ class Control:
         self._insight = insight
         self._reset = reset
         self._actions: dict[str, dict[str, Action]] = {
+            "": {"GET": lambda _query, _body: self._index()},
             "requests": {"GET": self._requests},
             "endpoints": {"GET": lambda _query, _body: insight.endpoints()},
             "counters": {"GET": self._counters, "DELETE": self._reset_counters},
@@ -82,11 +83,15 @@ class Control:
         elif name in self._actions:
             methods = self._actions[name]
         else:
-            there = ", ".join(f"{PAGES}{known}" for known in self._actions)
+            there = ", ".join(self._index())
             raise _Refused(f"{PAGES}{name} is not there. There are {there}.", status=404)
         if method not in methods:
             raise _Refused(f"{PAGES}{name} takes {' and '.join(methods)}, not {method}.", status=405)
         return methods[method]
+
+    def _index(self) -> dict[str, list[str]]:
+        there = {f"{PAGES}{name}": list(methods) for name, methods in self._actions.items() if name}
+        return {**there, f"{PAGES}faults/<id>": ["DELETE"]}
 
     def _requests(self, query: Query, _body: Any) -> list[dict[str, Any]]:
         check_names(query, ("state", "endpoint", "limit", "after"), kind="requests")

@@ -52,6 +52,25 @@ def test_other_page_is_not_found(world):
     assert (code, "/_emulator/requests" in body["error"]) == (404, True)
 
 
+def test_faults_and_clock_are_reached_over_http(world):
+    url = f"{world.emulator.url}/_emulator"
+    slow = json.dumps({"kind": "slow_answer", "seconds": 0.5, "operation": "ListTopics"}).encode()
+    added = get(f"{url}/faults", data=slow)["added"]
+    assert get(f"{url}/faults/{added[0]}", method="DELETE")["faults"] == []
+    assert get(f"{url}/clock")["kind"] == "running"
+    assert error(f"{url}/clock", data=b'{"advance": 1}')[0] == 409
+
+
+def test_page_is_for_people_and_buckets_are_for_clients(world, echo):
+    page = urllib.request.Request(world.emulator.url, headers={"Accept": "text/html"})
+    with urllib.request.urlopen(page, timeout=10) as answer:
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        text = answer.read().decode()
+    assert echo in text
+    with urllib.request.urlopen(world.emulator.url, timeout=10) as answer:
+        assert b"ListAllMyBucketsResult" in answer.read()
+
+
 def test_unsigned_request_is_refused(world, echo):
     url = f"{world.emulator.url}/endpoints/{echo}/async-invocations"
     code, kind, body = error(url, data=b"x")
@@ -84,8 +103,22 @@ class TestWebPages:
     def test_link_of_another_site_reaches_the_pages_and_nothing_else(self, world):
         headers = {"Sec-Fetch-Site": "cross-site"}
         assert isinstance(get(f"{world.emulator.url}/_emulator/requests", headers=headers), list)
+        page = urllib.request.Request(world.emulator.url, headers={"Accept": "text/html", **headers})
+        with urllib.request.urlopen(page, timeout=10) as answer:
+            assert answer.status == 200
         code, _, _ = error(f"{world.emulator.url}/sqs_us-east-1/?Action=ListQueues", headers=headers)
         assert code == 403
+
+    @pytest.mark.parametrize(
+        ("method", "path"), [("POST", "reset"), ("DELETE", "faults"), ("PATCH", "settings")]
+    )
+    @pytest.mark.parametrize(
+        "headers",
+        [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://attacker.example"}, {"Origin": "null"}],
+    )
+    def test_nothing_is_changed_for_another_site(self, world, method, path, headers):
+        code, kind, _ = error(f"{world.emulator.url}/_emulator/{path}", method=method, headers=headers)
+        assert (code, kind) == (403, "AccessDeniedException")
 
     def test_own_page_may_use_it(self, world):
         page = f"{world.emulator.url}/_emulator/requests"

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 import pytest
 
-from airflow_async_sm.emulator import Behaviour
+from airflow_async_sm.emulator import Behaviour, Docker, SteppedClock, Unknowns
 from airflow_async_sm.emulator.__main__ import main
-from airflow_async_sm.emulator.command import add_arguments
+from airflow_async_sm.emulator.command import add_arguments, make_emulator
 
 
 def parsed(*arguments):
@@ -18,7 +19,7 @@ def parsed(*arguments):
 def test_defaults_are_those_of_the_emulator():
     args = parsed()
     assert (args.host, args.port, args.image) == ("127.0.0.1", 0, [])
-    assert args.creation_seconds == Behaviour().creation_seconds
+    assert (args.settings, args.state, args.seed, args.speed, args.stepped) == (None, None, None, 1.0, False)
 
 
 def test_images_are_commands_or_addresses():
@@ -26,12 +27,41 @@ def test_images_are_commands_or_addresses():
     assert args.image == [("a", ["python", "-m", "my server"]), ("b:1", "http://127.0.0.1:1")]
 
 
+def test_image_may_run_in_docker():
+    assert parsed("--image", "a=docker:public/image:1").image == [("a", Docker("public/image:1"))]
+
+
+def test_image_may_be_a_function():
+    assert parsed("--image", "a=json:dumps").image == [("a", json.dumps)]
+
+
+def test_settings_of_a_file_are_used_and_options_win(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(
+        "seed: 1\n"
+        "behaviour: {creation_seconds: 9, queue_seconds: 0}\n"
+        "unknowns: {expiry_object: text}\n"
+        "faults: [{kind: model_crash, rate: 0.5}]\n"
+        "images: {a: [python, -m, x]}\n"
+    )
+    emulator = make_emulator(parsed("--settings", str(file), "--creation-seconds", "3", "--speed", "60"))
+    assert emulator.knobs.behaviour == Behaviour(creation_seconds=3, queue_seconds=0)
+    assert emulator.knobs.unknowns == Unknowns(expiry_object="text")
+    assert [fault.kind for fault in emulator.faults.all().values()] == ["model_crash"]
+    assert (emulator.faults.seed, emulator.clock.speed) == (1, 60.0)
+    assert make_emulator(parsed("--settings", str(file), "--seed", "2")).faults.seed == 2
+
+
+def test_time_may_stand():
+    assert isinstance(make_emulator(parsed("--stepped")).clock, SteppedClock)
+
+
 @pytest.mark.parametrize("image", ["name", "=command", "name="])
 def test_image_without_both_sides_is_a_mistake(image, capsys):
     with pytest.raises(SystemExit) as leaving:
         parsed("--image", image)
     assert leaving.value.code == 2
-    assert "is not NAME=COMMAND" in capsys.readouterr().err
+    assert "is not NAME=STAND" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -39,6 +69,8 @@ def test_image_without_both_sides_is_a_mistake(image, capsys):
     [
         (["--creation-seconds", "-1"], "creation_seconds is -1.0"),
         (["--image", "a=https://h"], "'a' is mapped to"),
+        (["--settings", "/no/such/file"], "No such file"),
+        (["--speed", "0"], "speed is 0.0"),
     ],
 )
 def test_start_that_fails_says_why(arguments, message, capsys):

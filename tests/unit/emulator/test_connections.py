@@ -27,10 +27,7 @@ class Application:
             raise AssertionError("a bug")
         if path == "/late-bug":
             return self._broken(start_response)
-        if path == "/unread":
-            body = b"unread"
-        else:
-            body = environ["wsgi.input"].read()
+        body = b"unread" if path == "/unread" else environ["wsgi.input"].read()
         headers = [("X-Length", str(len(body)))]
         if path == "/parts":
             start_response("200 OK", headers)
@@ -100,7 +97,9 @@ def test_one_connection_carries_many_requests(wire, application):
 
 def test_requests_may_be_sent_before_their_answers_are_read(wire):
     connection, reader = wire
-    connection.sendall(b"POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\nAPOST /b HTTP/1.1\r\nContent-Length: 1\r\n\r\nB")
+    connection.sendall(
+        b"POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\nAPOST /b HTTP/1.1\r\nContent-Length: 1\r\n\r\nB"
+    )
     assert [answer(reader)[2], answer(reader)[2]] == [b"A", b"B"]
 
 

@@ -179,7 +179,9 @@ class TestClock:
             {"error": "The clock runs by itself; only a stepped one can be moved."},
         )
 
-    @pytest.mark.parametrize("body", [{"advance": -1}, {"advance": "1"}, {"advance": True}, {"forward": 1}, []])
+    @pytest.mark.parametrize(
+        "body", [{"advance": -1}, {"advance": "1"}, {"advance": True}, {"forward": 1}, []]
+    )
     def test_senseless_move_is_refused(self, talk, body):
         assert talk.wrong("POST", "clock", body)[0] == 400
 
@@ -189,7 +191,14 @@ def test_reset_calls_whoever_can_do_it(talk):
     assert talk.resets == [True]
 
 
-@pytest.mark.parametrize("path", ["", "other", "faults/", "requests/1"])
+def test_index_has_every_address_and_what_it_takes(talk):
+    status, index = talk("GET", "")
+    assert (status, index["/_emulator/requests"]) == (200, ["GET"])
+    assert index["/_emulator/faults"] == ["GET", "POST", "PUT", "DELETE"]
+    assert index["/_emulator/faults/<id>"] == ["DELETE"]
+
+
+@pytest.mark.parametrize("path", ["other", "faults/", "requests/1"])
 def test_what_is_not_there_is_said_with_what_is(talk, path):
     status, error = talk.wrong("GET", path)
     assert status == 404
@@ -198,7 +207,11 @@ def test_what_is_not_there_is_said_with_what_is(talk, path):
 
 @pytest.mark.parametrize(
     ("method", "path", "words"),
-    [("POST", "requests", "takes GET"), ("GET", "reset", "takes POST"), ("PUT", "faults/fault-1", "takes DELETE")],
+    [
+        ("POST", "requests", "takes GET"),
+        ("GET", "reset", "takes POST"),
+        ("PUT", "faults/fault-1", "takes DELETE"),
+    ],
 )
 def test_other_method_is_refused_with_those_that_there_are(talk, method, path, words):
     status, error = talk.wrong(method, path)

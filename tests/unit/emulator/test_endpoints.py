@@ -8,9 +8,10 @@ import pytest
 
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.account.descriptions import description
-from airflow_async_sm.emulator.account.endpoints import Change, Endpoint
+from airflow_async_sm.emulator.account.endpoints import Endpoint
 from airflow_async_sm.emulator.account.fleets import Site
 from airflow_async_sm.emulator.account.plans import AsyncPlan, EndpointPlan
+from airflow_async_sm.emulator.account.statuses import Change
 from airflow_async_sm.emulator.models.images import Images
 from airflow_async_sm.emulator.scaling.scalable import CapacityUnavailable
 from airflow_async_sm.emulator.settings.behaviours import Behaviour

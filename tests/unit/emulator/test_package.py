@@ -18,7 +18,7 @@ def test_import_brings_in_no_aws_library():
 
 
 def test_emulator_shares_nothing_with_the_client_but_core():
-    for path in Path(package.__file__).parent.glob("*.py"):
+    for path in Path(package.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -31,9 +31,14 @@ def test_emulator_shares_nothing_with_the_client_but_core():
 def test_public_names_are_those_of_the_manual():
     assert package.__all__ == [
         "Behaviour",
+        "Clock",
+        "Docker",
+        "Reply",
         "RequestRecord",
         "RequestState",
         "SageMakerAsyncEmulator",
+        "SteppedClock",
+        "Unknowns",
         "airflow_connection",
     ]
     assert all(hasattr(package, name) for name in package.__all__)

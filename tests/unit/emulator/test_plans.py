@@ -20,6 +20,6 @@ class Refusing:
 
 
 def test_only_a_refusal_for_absence_means_absent():
-    assert not Plans(Refusing("ValidationException")).model_exists("m", "r")
+    assert not Plans(Refusing("ValidationException"), "123456789012").model_exists("m", "r")
     with pytest.raises(ClientError, match="InternalFailure"):
-        Plans(Refusing("InternalFailure")).model_exists("m", "r")
+        Plans(Refusing("InternalFailure"), "123456789012").model_exists("m", "r")

@@ -12,6 +12,7 @@ from airflow_async_sm.emulator.work.records import RequestLog
 def record(number=1, **changes):
     made = RequestRecord(
         request_id=str(number),
+        number=number,
         endpoint="e",
         region="r",
         inference_id="i",
@@ -58,10 +59,32 @@ def test_invocations_are_counted():
 
 def test_counts_are_of_one_endpoint_and_name_every_state():
     log = RequestLog()
+    log.add(record(9, submitted_at=0.5))
+    log.begin(endpoint="e", region="r")
     for number, changes in enumerate(
-        ({}, {"state": RequestState.FAILED}, {"region": "other"}, {"endpoint": "f"}, {"submitted_at": 0.5})
+        ({}, {"state": RequestState.FAILED}, {"region": "other"}, {"endpoint": "f"})
     ):
         log.add(record(number, **changes))
-    counts = log.counts(endpoint="e", region="r", since=1.0)
+    counts = log.counts(endpoint="e", region="r")
     assert set(counts) == {state.value for state in RequestState}
     assert {state: count for state, count in counts.items() if count} == {"queued": 1, "failed": 1}
+
+
+def test_counts_follow_what_becomes_of_a_request():
+    log = RequestLog()
+    log.add(record())
+    log.note("1", state=RequestState.RUNNING)
+    log.note("1", state=RequestState.SUCCEEDED)
+    counts = log.counts(endpoint="e", region="r")
+    assert {state: count for state, count in counts.items() if count} == {"succeeded": 1}
+    assert not any(log.counts(endpoint="unknown", region="r").values())
+
+
+def test_a_restored_log_goes_on_counting_where_it_was():
+    log = RequestLog()
+    log.restore([record(1), record(2, state=RequestState.FAILED)])
+    assert log.get("2").state == "failed"
+    assert log.next_number() == 3
+    assert log.counts(endpoint="e", region="r")["failed"] == 1
+    log.restore(())
+    assert (log.all(), log.next_number()) == ([], 1)

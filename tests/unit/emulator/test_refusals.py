@@ -33,7 +33,10 @@ BUCKETS = {"near": "us-east-1", "far": "eu-west-1"}
 
 def refusals(*faults, seed=None):
     return Refusals(
-        board=FaultBoard(faults, seed=seed), knobs=Knobs(), account_id="123456789012", bucket_region=BUCKETS.get
+        board=FaultBoard(faults, seed=seed),
+        knobs=Knobs(),
+        account_id="123456789012",
+        bucket_region=BUCKETS.get,
     )
 
 
@@ -187,7 +190,11 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         ("body", "code"),
-        [(b'{"__type": "com.amazonaws#Bad", "x": 1}', "Bad"), (b"<Code>NoSuchKey</Code>", "NoSuchKey"), (b"", "404")],
+        [
+            (b'{"__type": "com.amazonaws#Bad", "x": 1}', "Bad"),
+            (b"<Code>NoSuchKey</Code>", "NoSuchKey"),
+            (b"", "404"),
+        ],
     )
     def test_code_of_a_foreign_answer(self, body, code):
         assert error_code(Reply(404, [], [body])) == code

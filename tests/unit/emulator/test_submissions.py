@@ -6,13 +6,20 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.account.plans import AsyncPlan
 from airflow_async_sm.emulator.errors import AwsError
+from airflow_async_sm.emulator.settings.unknowns import Unknowns
 from airflow_async_sm.emulator.work.submissions import Submission
 
 PREFIX = "x-amzn-sagemaker-"
+DEFAULTS = Unknowns()
 
 
-def parse(body=b"x", **headers):
-    return Submission.parse({PREFIX + name.replace("_", "-"): value for name, value in headers.items()}, body)
+def parse(body=b"x", unknowns=DEFAULTS, **headers):
+    return Submission.parse(
+        {PREFIX + name.replace("_", "-"): value for name, value in headers.items()},
+        body,
+        unknowns=unknowns,
+        new_id=lambda: "made",
+    )
 
 
 def plan(failure="s3://failure/errors/"):
@@ -22,15 +29,15 @@ def plan(failure="s3://failure/errors/"):
     )
 
 
-def places(submission, **changes):
-    return [str(place) if place else None for place in submission.places(plan(**changes), "id")]
+def places(submission, unknowns=DEFAULTS, **changes):
+    return [str(place) if place else None for place in submission.places(plan(**changes), "id", unknowns)]
 
 
 def test_what_is_left_out_has_the_services_defaults():
     made = parse()
     assert (made.request_ttl, made.invocation_timeout) == (21_600, 900)
     assert made.container_headers() == {}
-    assert len(made.inference_id) == 36
+    assert made.inference_id == "made"
 
 
 @pytest.mark.parametrize(
