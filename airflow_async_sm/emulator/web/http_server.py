@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import socketserver
 import sys
 import threading
 import time
@@ -14,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal.models import moto_api_backend
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.s3.models import s3_backends
 from moto.sagemaker.models import FakeEndpointConfig
-
-from airflow_async_sm.emulator.web.connections import Connection
+from werkzeug.serving import LISTEN_QUEUE, ThreadedWSGIServer
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +27,6 @@ ACCOUNT_ID: str = DEFAULT_ACCOUNT_ID
 
 # How long all open connections together may take to end.
 _JOIN_SECONDS = 3.0
-_LISTEN_QUEUE = 128
 
 
 def moto_application() -> WSGIApplication:
@@ -75,9 +72,25 @@ def every_instance_type() -> Iterator[None]:
         config.validate_instance_type = original
 
 
-class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
+class _Handler(MotoRequestHandler):
+    # The header and the body of an answer are two writes; without this the second one can wait for the
+    # client.
+    disable_nagle_algorithm = True
+
+    def connection_dropped(self, error: BaseException, environ: WSGIEnvironment | None = None) -> None:
+        """Close the connection: its client is gone, or is to be left without an answer."""
+        log.debug("A connection was dropped in %s: %r", (environ or {}).get("PATH_INFO"), error)
+        self.close_connection = True
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        log.debug('"%s %s" %s %s', self.command, self.path, code, size)
+
+
+class HttpServer(ThreadedWSGIServer):
     """
-    A server with a thread for every open connection, which can be stopped without a trace.
+    werkzeug's threaded server, which can also be stopped without a trace.
+
+    The original leaves the threads of open connections alone, and ends the program if its port is taken.
 
     A thread that waits inside moto, as in a long poll of a queue, does not see that its connection is gone.
     It is left behind when its time is up: it ends with its poll, and does not keep the program alive.
@@ -91,14 +104,8 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         # Touched by the thread that takes connections, and by stop() when that thread has ended.
         self._open: list[tuple[threading.Thread, socket.socket]] = []
         self._thread: threading.Thread | None = None
-        self.app: WSGIApplication = _no_application
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = socket.create_server((host, port), family=family, backlog=_LISTEN_QUEUE)
-        super().__init__((host, port), Connection, bind_and_activate=False)
-        self.socket.close()
-        self.socket = bound
-        self.server_address = bound.getsockname()
-        self.port: int = bound.getsockname()[1]
+        with socket.create_server((host, port), backlog=LISTEN_QUEUE) as bound:
+            super().__init__(host, port, _no_application, handler=_Handler, fd=bound.fileno())
 
     def start(self, application: WSGIApplication) -> None:
         """Begin to answer with ``application``."""

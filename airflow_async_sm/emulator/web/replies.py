@@ -28,6 +28,14 @@ _LONG_TEXT_OF_CBOR: Final = _TEXT_OF_CBOR + 24
 Headers = list[tuple[str, str]]
 
 
+class ReplyWithheld(ConnectionError):
+    """
+    Raised by the application to close the connection without an answer.
+
+    The server takes it for a connection that its client has closed.
+    """
+
+
 class Reply(NamedTuple):
     """One answer. Its body is closed by the server where it can be closed."""
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from airflow_async_sm.emulator.errors import AwsError
 from airflow_async_sm.emulator.web.bodies import endpoint_name, read_body
 from airflow_async_sm.emulator.web.calls import Call, identify, is_form
-from airflow_async_sm.emulator.web.connections import ReplyWithheld
 from airflow_async_sm.emulator.web.control import PAGES, Control
 from airflow_async_sm.emulator.web.counters import Counters
 from airflow_async_sm.emulator.web.gate import Gate
 from airflow_async_sm.emulator.web.page import Page, wants_page
 from airflow_async_sm.emulator.web.pauses import Pauses
 from airflow_async_sm.emulator.web.refusals import Refusals
-from airflow_async_sm.emulator.web.replies import Reply, error_code, error_reply
+from airflow_async_sm.emulator.web.replies import Reply, ReplyWithheld, error_code, error_reply
 from airflow_async_sm.emulator.web.services import Services
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import time
 import urllib.request
 
 from airflow_async_sm.emulator.web.http_server import HttpServer
+from airflow_async_sm.emulator.web.replies import ReplyWithheld
 from tests.world import eventually
 
 
@@ -100,3 +101,18 @@ def test_error_of_a_connection_is_logged(caplog):
     finally:
         server.stop()
     assert "no HTTP at all" in caplog.text
+
+
+def test_reply_that_is_withheld_closes_the_connection():
+    def application(environ, start_response):
+        environ["wsgi.input"].read(2)
+        raise ReplyWithheld
+
+    server = HttpServer("127.0.0.1", 0)
+    server.start(application)
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as caller:
+            caller.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nab")
+            assert caller.recv(1_000) == b""
+    finally:
+        server.stop()
