@@ -17,7 +17,7 @@ from airflow_async_sm.emulator.work.endings import Request
 from airflow_async_sm.emulator.work.engine import Engine
 from airflow_async_sm.emulator.work.objects import Objects
 from airflow_async_sm.emulator.work.records import RequestLog
-from airflow_async_sm.emulator.work.storage import StorageError
+from airflow_async_sm.emulator.errors import StorageError
 from airflow_async_sm.emulator.work.submissions import Submission
 from airflow_async_sm.emulator.work.tools import Tools
 

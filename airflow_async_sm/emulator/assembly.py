@@ -91,7 +91,7 @@ class Assembly:
             knobs=knobs,
             failed=recorder.notification_failed,
         )
-        storage = Storage()
+        storage = Storage(changing=self._state.changing) if self._state else Storage()
         tools = Tools(
             clock=clock,
             knobs=knobs,

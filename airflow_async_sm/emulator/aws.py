@@ -17,7 +17,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
-from airflow_async_sm.emulator.web.calls import INTERNAL_AGENT
+from airflow_async_sm.emulator.reaching import INTERNAL_AGENT
 
 # Any credentials are accepted; these can open nothing elsewhere.
 DUMMY_CREDENTIALS: Final = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}

@@ -19,6 +19,10 @@ class AwsError(Exception):
         self.status = status
 
 
+class StorageError(Exception):
+    """An object cannot be read or written."""
+
+
 def runtime_refusal(message: str) -> AwsError:
     """Return the one error that the runtime uses for every bad request."""
     return AwsError("ValidationError", message)

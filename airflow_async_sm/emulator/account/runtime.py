@@ -74,7 +74,9 @@ class Runtime:
 
     def _request(self, endpoint: Endpoint, plan: AsyncPlan, submission: Submission) -> Request:
         request_id = self._tools.board.new_id("request")
-        output, failure = submission.places(plan, request_id, self._tools.knobs.unknowns)
+        output, failure = submission.places(
+            plan.output, plan.failure, request_id=request_id, unknowns=self._tools.knobs.unknowns
+        )
         now = self._tools.clock.now()
         return Request(
             request_id=request_id,
@@ -92,7 +94,10 @@ class Runtime:
 
     def _refuse_reused_name(self, submission: Submission, output: S3Uri) -> None:
         reuse = self._tools.knobs.unknowns.filename_reuse
-        if submission.filename and reuse is FilenameReuse.REJECTED and self._tools.objects.exists(output):
+        if not submission.filename or reuse is not FilenameReuse.REJECTED:
+            return
+        # Taken is also a name whose object is still to come.
+        if self._tools.requests.is_expected(str(output)) or self._tools.objects.exists(output):
             raise runtime_refusal(
                 self._tools.knobs.unknowns.refusal_text(f"Filename {submission.filename!r} is in use.")
             )

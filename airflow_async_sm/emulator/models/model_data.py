@@ -8,8 +8,8 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from airflow_async_sm.emulator.errors import StorageError
 from airflow_async_sm.emulator.models.containers import ProvisioningFailed
-from airflow_async_sm.emulator.work.storage import StorageError
 
 __all__ = ["ProvisioningFailed", "unpack_model_data"]
 

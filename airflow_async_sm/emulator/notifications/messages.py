@@ -134,7 +134,7 @@ def _failure(
     return {
         **_times(request, ending),
         "invocationStatus": status,
-        "failureReason": ending.reason or f"The request {ending.state}.",
+        "failureReason": ending.notice or ending.reason or f"The request {ending.state}.",
         "requestParameters": _request_parameters(request, unknowns),
         **({"responseParameters": response} if response else {}),
         **top_level,

@@ -79,10 +79,3 @@ class CapacityChanges:
             else:
                 load = scalable.load()
                 self.activities.follow(activity, desired=load.desired, instances=load.instances, now=now)
-
-    def unavailable(self, region: str, endpoint: str, reason: str, *, now: float) -> None:
-        """Note that what an endpoint's change asks for cannot be had: it has failed."""
-        prefix = f"endpoint/{endpoint}/".lower()
-        for activity in self.activities.open():
-            if activity.region == region and activity.resource_id.lower().startswith(prefix):
-                self.activities.fail(activity, reason, now)

@@ -79,18 +79,6 @@ class Scaler:
         self.changes.activities.clear()
         self._follower.clear()
 
-    def capacity_unavailable(self, region: str, endpoint: str, reason: str) -> None:
-        """
-        Note that instances which were asked for cannot be had: the scaling activity in progress has failed.
-
-        Its policy asks again at the next full minute if its alarm is still in ALARM.
-
-        :param region: Region of the endpoint.
-        :param endpoint: Its name.
-        :param reason: Why, as the activity is to say it.
-        """
-        self.changes.unavailable(region, endpoint, reason, now=self.clock.now())
-
     def into_bounds(self, region: str, resource_id: str) -> None:
         """Move a variant's capacity into the limits of its target, if it is outside."""
         target = self.moto.target(region, resource_id)

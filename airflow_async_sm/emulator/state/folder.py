@@ -17,6 +17,7 @@ import re
 import stat
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -100,6 +101,10 @@ class StateFolder:
     def guard(self, application: WSGIApplication) -> WSGIApplication:
         """Return moto's application so that a save can hold back its calls for a moment."""
         return self._quiet.guard(application)
+
+    def changing(self) -> AbstractContextManager[None]:
+        """Return a context for a change of what moto stores that does not come through its application."""
+        return self._quiet.call(writes=True)
 
     def load(self) -> Any:
         """

@@ -36,7 +36,7 @@ class Quiet:
         """Return ``application`` with every call of it counted, and held back when it has to be."""
 
         def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            with self._call(writes=environ["REQUEST_METHOD"] not in _READING):
+            with self.call(writes=environ["REQUEST_METHOD"] not in _READING):
                 return application(environ, start_response)
 
         return guarded
@@ -62,7 +62,8 @@ class Quiet:
                 self._changed.notify_all()
 
     @contextlib.contextmanager
-    def _call(self, *, writes: bool) -> Iterator[None]:
+    def call(self, *, writes: bool) -> Iterator[None]:
+        """Count the block as a call that goes on, and wait before it while calls are held back."""
         with self._changed:
             while self._held:
                 self._changed.wait()

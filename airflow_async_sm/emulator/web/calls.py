@@ -13,9 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
-# The emulator's own clients have this in their user agent. Their calls are nobody's: they are not counted,
-# and no fault hits them.
-INTERNAL_AGENT: Final = "sagemaker-async-emulator-internal"
+from airflow_async_sm.emulator.reaching import INTERNAL_AGENT
 
 
 class Protocol(StrEnum):

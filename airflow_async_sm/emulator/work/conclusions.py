@@ -7,9 +7,9 @@ from typing import Final
 
 from airflow_async_sm.emulator.settings.unknowns import ExpiryObject
 from airflow_async_sm.emulator.work.endings import Ending, Request
-from airflow_async_sm.emulator.work.invocation import no_response
 from airflow_async_sm.emulator.work.objects import text_answer
 from airflow_async_sm.emulator.work.records import RequestRecord, RequestState
+from airflow_async_sm.emulator.work.texts import no_response
 from airflow_async_sm.emulator.work.tools import Tools
 
 log = logging.getLogger(__name__)

@@ -66,7 +66,8 @@ class Ending:
 
     :param state: The end that it came to.
     :param status: HTTP status of the model's answer, if there was one.
-    :param reason: Why it failed, as one line.
+    :param reason: Why it failed, as one line: what a failure object says without an answer of the model.
+    :param notice: The same for a notification, where it says it in other words; ``None`` where it does not.
     :param response: The model's answer if it has at most 128 KB; ``None`` without one, or for a larger one.
     :param content_type: The content type of the model's answer, whatever its size.
     :param started_at: When an instance took it from the queue for the last time, or ``None``.
@@ -80,6 +81,7 @@ class Ending:
     state: RequestState
     status: int | None = None
     reason: str | None = None
+    notice: str | None = None
     response: Response | None = None
     content_type: str | None = None
     started_at: float | None = None

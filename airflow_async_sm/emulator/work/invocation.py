@@ -20,34 +20,9 @@ from airflow_async_sm.emulator.work.texts import (
     HEADERS_TOO_LARGE,
     NO_CONTENT_LENGTH,
     connection_lost,
-    data_log_line,
-    download_failed,
-    error_with_message,
     model_error,
     no_response,
-    timed_out,
-    upload_failed,
 )
-
-__all__ = [
-    "ANSWER_TOO_LARGE",
-    "HEADERS_TOO_LARGE",
-    "NO_CONTENT_LENGTH",
-    "Answer",
-    "End",
-    "Ended",
-    "Exchange",
-    "InvocationFailed",
-    "connection_lost",
-    "data_log_line",
-    "download_failed",
-    "error_with_message",
-    "model_error",
-    "no_response",
-    "spool",
-    "timed_out",
-    "upload_failed",
-]
 
 # The platform refuses an answer whose headers are larger than this many bytes.
 _MAX_HEADER_BYTES: Final = 4096

@@ -7,12 +7,13 @@ import logging
 from typing import BinaryIO
 
 from airflow_async_sm.core.uris import S3Uri
+from airflow_async_sm.emulator.errors import StorageError
 from airflow_async_sm.emulator.settings.board import FaultBoard
 from airflow_async_sm.emulator.settings.faults import RoleDenied
 from airflow_async_sm.emulator.settings.knobs import Knobs
 from airflow_async_sm.emulator.work.endings import Request
 from airflow_async_sm.emulator.work.invocation import Answer
-from airflow_async_sm.emulator.work.storage import Storage, StorageError
+from airflow_async_sm.emulator.work.storage import Storage
 
 log = logging.getLogger(__name__)
 

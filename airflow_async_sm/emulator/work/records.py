@@ -129,6 +129,14 @@ class RequestLog:
         with self._lock:
             return self._records[request_id]
 
+    def is_expected(self, output_location: str) -> bool:
+        """Return whether there is an open request whose result goes to this place."""
+        with self._lock:
+            return any(
+                record.output_location == output_location and record.state in OPEN_STATES
+                for record in self._records.values()
+            )
+
     def counts(self, *, endpoint: str, region: str) -> dict[str, int]:
         """
         Return how many requests of an endpoint are in each state, with every state named.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, TypeVar
 
 from airflow_async_sm.emulator.clock import Work
+from airflow_async_sm.emulator.errors import StorageError
 from airflow_async_sm.emulator.models.containers import Container
 from airflow_async_sm.emulator.settings.faults import (
     Fault,
@@ -26,14 +27,10 @@ from airflow_async_sm.emulator.work.invocation import (
     Ended,
     Exchange,
     InvocationFailed,
-    download_failed,
-    model_error,
-    timed_out,
-    upload_failed,
 )
 from airflow_async_sm.emulator.work.objects import text_answer
 from airflow_async_sm.emulator.work.records import RequestState
-from airflow_async_sm.emulator.work.storage import StorageError
+from airflow_async_sm.emulator.work.texts import download_failed, model_error, timed_out, upload_failed
 from airflow_async_sm.emulator.work.tools import Tools
 
 F = TypeVar("F", bound=Fault)
@@ -222,7 +219,7 @@ class Run:
         return replace(ending, upload_seconds=now - began, finished_at=now)
 
     def _fail(self, failure: InvocationFailed) -> Ending:
-        ending = self._ending(RequestState.FAILED, failure.answer, reason=failure.reason)
+        ending = self._ending(RequestState.FAILED, failure.answer, failure)
         with contextlib.suppress(Ended):  # The time limit is behind it; only the order matters here.
             self._let_the_message_go_first(ending)
         self._tools.objects.write_failure(self.request, failure.answer or text_answer(failure.reason))
@@ -233,18 +230,21 @@ class Run:
         if lead > 0:
             self._pause(lead)
 
-    def _ending(self, state: RequestState, answer: Answer | None, *, reason: str | None = None) -> Ending:
+    def _ending(
+        self, state: RequestState, answer: Answer | None, failure: InvocationFailed | None = None
+    ) -> Ending:
         return Ending(
             state=state,
             status=answer.status if answer else None,
-            reason=reason,
+            reason=failure.reason if failure else None,
+            notice=failure.notice if failure else None,
             response=_response(answer) if answer else None,
             content_type=answer.content_type if answer else None,
             started_at=self._started_at,
             finished_at=self._tools.clock.now(),
             download_seconds=self._spans.download,
             model_seconds=self._spans.model,
-            failed_step=self._step if state is RequestState.FAILED else None,
+            failed_step=self._step if failure else None,
         )
 
     def _draw(self, kind: type[F]) -> F | None:

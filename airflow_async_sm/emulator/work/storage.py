@@ -8,11 +8,8 @@ from typing import Any, BinaryIO
 
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.uris import S3Uri
+from airflow_async_sm.emulator.errors import StorageError
 from airflow_async_sm.emulator.work import moto_s3
-
-
-class StorageError(Exception):
-    """An object cannot be read or written."""
 
 
 class Storage:

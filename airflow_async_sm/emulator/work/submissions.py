@@ -10,7 +10,6 @@ from typing import Final
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput, NumberLimit
 from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.emulator.account.plans import AsyncPlan
 from airflow_async_sm.emulator.errors import runtime_refusal
 from airflow_async_sm.emulator.settings.unknowns import Unknowns
 
@@ -90,21 +89,24 @@ class Submission:
         }
         return {name: value for name, value in given.items() if value is not None}
 
-    def places(self, plan: AsyncPlan, request_id: str, unknowns: Unknowns) -> tuple[S3Uri, S3Uri | None]:
+    def places(
+        self, output: S3Uri, failure: S3Uri | None, *, request_id: str, unknowns: Unknowns
+    ) -> tuple[S3Uri, S3Uri | None]:
         """
         Return where the output and the failure object go.
 
-        :param plan: The endpoint's paths.
+        :param output: The endpoint's output path.
+        :param failure: The endpoint's failure path, or ``None``.
         :param request_id: What the keys are made of where the caller gave no file name. It is not the
             inference id.
         :param unknowns: How the extension and the file name enter the keys.
         """
         extension, filename = self.output_path_extension, self.filename
-        output = plan.output.join(extension or "", unknowns.output_name(filename, request_id))
-        if plan.failure is None:
-            return output, None
+        object_place = output.join(extension or "", unknowns.output_name(filename, request_id))
+        if failure is None:
+            return object_place, None
         name = unknowns.failure_name(filename, request_id)
-        return output, plan.failure.join(unknowns.failure_folder(extension), name)
+        return object_place, failure.join(unknowns.failure_folder(extension), name)
 
 
 def _whole(name: str, value: str) -> int:

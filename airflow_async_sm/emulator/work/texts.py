@@ -7,7 +7,6 @@ missing length, too large headers, a failed download).
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
 from airflow_async_sm.core.limits import InvalidInput
@@ -70,27 +69,3 @@ def download_failed(place: str) -> str:
 def upload_failed(output: S3Uri) -> str:
     """Return the text for an output that cannot be written: ours, by analogy with the download."""
     return f"Failed to upload object (bucket: {output.bucket}, key: {output.key})"
-
-
-def error_with_message(status: int, message: str) -> str:
-    """
-    Return what the endpoint's data log says about an error of the model.
-
-    :param status: The model's status.
-    :param message: The model's body, as text.
-    """
-    side = "client" if 0 < status < 500 else "server"
-    return f'Received {side} error ({status}) from primary with message "{message}"'
-
-
-def data_log_line(moment: float, inference_id: str, text: str) -> str:
-    """
-    Return a line of the endpoint's data log.
-
-    :param moment: When it happened, in epoch seconds.
-    :param inference_id: Which request it is about.
-    :param text: What happened: :func:`error_with_message`, or one of the platform's texts.
-    """
-    # A float a hair below a millisecond is meant to be that millisecond.
-    when = datetime.fromtimestamp(round(moment, 3), tz=UTC).replace(tzinfo=None)
-    return f"{when.isoformat(timespec='milliseconds')}:[sagemaker logs] [{inference_id}] {text}"

@@ -8,7 +8,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from airflow_async_sm.emulator.web.calls import INTERNAL_AGENT, Call, Protocol, identify, is_form
+from airflow_async_sm.emulator.reaching import INTERNAL_AGENT
+from airflow_async_sm.emulator.web.calls import Call, Protocol, identify, is_form
 
 URL = "http://127.0.0.1:4000"
 # One session, because each reads the models of all services anew.

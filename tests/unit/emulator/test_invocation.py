@@ -18,17 +18,12 @@ from airflow_async_sm.emulator.models.callables import CallableContainer, Reply
 from airflow_async_sm.emulator.models.containers import Address, ProcessContainer
 from airflow_async_sm.emulator.models.servers import ServerContainer
 from airflow_async_sm.emulator.work import invocation
-from airflow_async_sm.emulator.work.invocation import (
+from airflow_async_sm.emulator.work.invocation import End, Ended, Exchange, InvocationFailed
+from airflow_async_sm.emulator.work.texts import (
     ANSWER_TOO_LARGE,
     HEADERS_TOO_LARGE,
     NO_CONTENT_LENGTH,
-    End,
-    Ended,
-    Exchange,
-    InvocationFailed,
-    data_log_line,
     download_failed,
-    error_with_message,
     model_error,
     timed_out,
     upload_failed,
@@ -406,18 +401,6 @@ class TestTexts:
         assert model_error(status).startswith(
             f"ClientError: Received {side} error ({status}) from model. See "
         )
-        line = error_with_message(status, "why")
-        assert line == f'Received {side} error ({status}) from primary with message "why"'
-
-    def test_line_of_the_data_log(self):
-        line = data_log_line(1648034597.723, "an-id", error_with_message(500, "broken"))
-        assert line == (
-            "2022-03-23T11:23:17.723:[sagemaker logs] [an-id] "
-            'Received server error (500) from primary with message "broken"'
-        )
-
-    def test_line_of_a_whole_second_has_milliseconds(self):
-        assert data_log_line(0, "i", "x") == "1970-01-01T00:00:00.000:[sagemaker logs] [i] x"
 
     @pytest.mark.parametrize(
         ("place", "named"),

@@ -570,23 +570,6 @@ class TestActivities:
         world.minutes()
         assert world.queue.instances == 1
 
-    def test_capacity_that_cannot_be_had_later(self, world):
-        asleep(world)
-        world.queue.start_seconds = float("inf")
-        world.register()
-        world.wake_policy()
-        world.queue.backlog = 1
-        world.minutes(5)
-        assert world.queue.asked == [1]
-        world.scaler.capacity_unavailable("eu-west-1", "ep", "elsewhere")
-        world.scaler.capacity_unavailable(REGION, "e", "another one")
-        assert world.activities()[0]["StatusCode"] == "InProgress"
-        world.queue.desired = 0
-        world.scaler.capacity_unavailable(REGION, "EP", "InsufficientCapacity")
-        assert world.activities()[0]["StatusMessage"].endswith("Reason: InsufficientCapacity")
-        world.minutes()
-        assert world.queue.asked == [1, 1]
-
     def test_changed_by_somebody_else(self, world):
         world.queue.start_seconds = 600
         world.register(minimum=2)

@@ -19,8 +19,9 @@ from moto.server import ThreadedMotoServer
 
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.aws import LocalClients
+from airflow_async_sm.emulator.errors import StorageError
 from airflow_async_sm.emulator.work import moto_s3
-from airflow_async_sm.emulator.work.storage import Storage, StorageError
+from airflow_async_sm.emulator.work.storage import Storage
 
 LARGE = 6 * 1024 * 1024  # moto keeps it in a file.
 KMS_KEY = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"

@@ -4,13 +4,14 @@ import pytest
 
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.emulator.account.plans import AsyncPlan
 from airflow_async_sm.emulator.errors import AwsError
 from airflow_async_sm.emulator.settings.unknowns import Unknowns
 from airflow_async_sm.emulator.work.submissions import Submission
 
 PREFIX = "x-amzn-sagemaker-"
 DEFAULTS = Unknowns()
+OUTPUT = S3Uri.parse("s3://output/results")
+FAILURE = S3Uri.parse("s3://failure/errors/")
 
 
 def parse(body=b"x", unknowns=DEFAULTS, **headers):
@@ -22,15 +23,9 @@ def parse(body=b"x", unknowns=DEFAULTS, **headers):
     )
 
 
-def plan(failure="s3://failure/errors/"):
-    output = S3Uri.parse("s3://output/results")
-    return AsyncPlan(
-        output=output, failure=S3Uri.parse(failure) if failure else None, concurrency=None, as_configured={}
-    )
-
-
-def places(submission, unknowns=DEFAULTS, **changes):
-    return [str(place) if place else None for place in submission.places(plan(**changes), "id", unknowns)]
+def places(submission, unknowns=DEFAULTS, failure=FAILURE):
+    found = submission.places(OUTPUT, failure, request_id="id", unknowns=unknowns)
+    return [str(place) if place else None for place in found]
 
 
 def test_what_is_left_out_has_the_services_defaults():
