@@ -50,11 +50,20 @@ def model(body, headers):
     return body, ANSWER_TYPE
 
 
+# It keeps the descriptions of services that it has read, which is what takes long about making a client.
+_SESSION = boto3.Session(region_name="us-east-1")
+
+
 def own_client(url, service, *, key="testing", attempts=1, **config):
     """Return a client with a configuration of its own, to be closed by the caller."""
     config = {"retries": {"total_max_attempts": attempts}, "proxies": {}, **config}
-    session = boto3.Session(key, "secret", region_name="us-east-1")
-    return session.client(service, endpoint_url=url, config=Config(**config))
+    return _SESSION.client(
+        service,
+        endpoint_url=url,
+        aws_access_key_id=key,
+        aws_secret_access_key="secret",
+        config=Config(**config),
+    )
 
 
 class Lab(World):
@@ -236,9 +245,13 @@ class Lab(World):
         found = self.s3.head_object(Bucket=bucket, Key=key)
         return found["ContentType"], found["Metadata"]
 
+    def on(self, *faults):
+        """Switch faults on, and return the id of the last one."""
+        return [self.emulator.faults.add(fault) for fault in faults][-1]
+
     def hold(self, seconds, **more):
         """Let models take so long from now on."""
-        return self.emulator.faults.add(ModelLatency(seconds=seconds, **more))
+        return self.on(ModelLatency(seconds=seconds, **more))
 
     def model_calls(self, body):
         """Return how often a model was called for an inline payload."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
-from importlib import import_module
 
 import pytest
 
-from airflow_async_sm.emulator import airflow_connection
 from airflow_async_sm.exceptions import (
     EndpointNotReady,
     InferenceExpired,
@@ -22,47 +19,9 @@ from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 from tests.world import BUCKET, ROLE
 
 try:
-    from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+    from airflow.sdk.exceptions import AirflowFailException
 except ImportError:
-    from airflow.exceptions import AirflowFailException, TaskDeferred
-
-
-class TaskInstance:
-    def xcom_push(self, key, value):
-        json.dumps(value)
-
-
-@pytest.fixture(autouse=True)
-def settled_at_once(monkeypatch):
-    """No worker process lingers here, so a trigger may answer at once."""
-    monkeypatch.setattr("airflow_async_sm.triggers.base._settling_time", lambda: 0.0)
-
-
-@pytest.fixture(params=[False, True], ids=["blocking", "deferrable"])
-def run(request, world, monkeypatch):
-    """Return a function that runs an operator to its end, in one mode, as Airflow would."""
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(world.emulator.url))
-
-    def to_its_end(kind, **arguments):
-        def fresh():
-            return kind(task_id="task", deferrable=request.param, poll_interval=1, **arguments)
-
-        try:
-            return fresh().execute({"ti": TaskInstance()})
-        except TaskDeferred as deferred:
-            assert request.param
-            path, kwargs = deferred.trigger.serialize()
-            module, _, name = path.rpartition(".")
-            trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
-            (event,) = asyncio.run(drain(trigger))
-            resume = getattr(fresh(), deferred.method_name)
-            return resume({}, event=json.loads(json.dumps(event)), **deferred.kwargs)
-
-    return to_its_end
-
-
-async def drain(trigger):
-    return [event.payload async for event in trigger.run()]
+    from airflow.exceptions import AirflowFailException
 
 
 def deployment(**changes):

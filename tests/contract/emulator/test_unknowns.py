@@ -442,11 +442,6 @@ def test_every_position_has_a_case(cls, name):
     assert there, f"nothing looks at {name}"
     for look, found in there.items():
         assert needed <= found, f"{look} does not look at {needed - found} of {name}"
-        assert len(found) > 1
-        if len(needed) == len(found):
-            continue
-        # More positions than needed are numbers in between.
-        assert all(isinstance(position, int | float) for position in found)
 
 
 def test_every_case_is_about_a_field():

@@ -23,7 +23,7 @@ def test_emulator_shares_nothing_with_the_client_but_core():
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                if name.split(".")[0] == "airflow_async_sm":
+                if name.startswith("airflow_async_sm."):
                     assert name.split(".")[1] in ("core", "emulator"), f"{path.name} imports {name}"
                 assert name.split(".")[0] != "airflow", f"{path.name} imports {name}"
 

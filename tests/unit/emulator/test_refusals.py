@@ -214,8 +214,8 @@ class TestPauses:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        eventually(lambda: clock.advance(1) or began.is_set())
-        stepping = threading.Thread(target=clock.advance, args=(1,))
+        eventually(lambda: clock.advance(1, patience=0.1) or began.is_set())
+        stepping = threading.Thread(target=clock.advance, args=(1,), kwargs={"patience": 10})
         stepping.start()
         stepping.join(0.2)
         assert stepping.is_alive()

@@ -1,0 +1,63 @@
+"""The operators keep their promises whatever the service does where its documentation is silent."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import get_type_hints
+
+import pytest
+
+from airflow_async_sm.emulator import Unknowns
+from airflow_async_sm.emulator.settings.unknowns import BothObjects
+from airflow_async_sm.exceptions import InferenceFailed
+from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
+
+# Waiting on the worker and in the triggerer decide alike; one of them is enough here.
+pytestmark = pytest.mark.parametrize("run", [True], indirect=True, ids=["deferrable"])
+
+# Whoever looks while there is nothing but a failure object has to take it for the end.
+FAILURE_FIRST = BothObjects.OUTPUT_AFTER_FAILURE
+# Positions of what is neither yes or no nor one of a few words.
+NUMBERS = {"lost_instance_requeues": (0,), "notification_lead_seconds": (0.5,)}
+
+
+def other_positions():
+    """Return every position of every switch but the default ones."""
+    kinds = get_type_hints(Unknowns)
+    for field in dataclasses.fields(Unknowns):
+        kind = kinds[field.name]
+        if kind is bool:
+            values = (not field.default,)
+        elif isinstance(kind, type) and issubclass(kind, StrEnum):
+            values = tuple(value for value in kind if value is not field.default)
+        else:
+            values = NUMBERS[field.name]
+        for value in values:
+            if value is not FAILURE_FIRST:
+                yield pytest.param({field.name: value}, id=f"{field.name}={value}")
+
+
+@pytest.fixture
+def turn(world):
+    """Return a function that changes positions for one test."""
+    before = dataclasses.asdict(world.emulator.knobs.unknowns)
+    yield lambda positions: world.emulator.knobs.change(unknowns=positions)
+    world.emulator.knobs.change(unknowns=before)
+
+
+@pytest.mark.parametrize("position", other_positions())
+def test_an_answer_is_found_and_a_failure_is_told(position, turn, run, world, echo):
+    turn(position)
+    result = run(SageMakerAsyncInvokeOperator, endpoint_name=echo, payload=[1], custom_attributes="echo")
+    assert world.body(result["output_location"]) == b"[1]"
+
+    with pytest.raises(InferenceFailed) as failed:
+        run(SageMakerAsyncInvokeOperator, endpoint_name=echo, payload=[1], custom_attributes="refuse")
+    assert '{"message": "Unknown task", "status":  "error"}' in str(failed.value)
+
+
+def test_a_failure_that_is_there_before_the_output_is_believed(turn, run, world, echo):
+    turn({"both_objects": FAILURE_FIRST})
+    with pytest.raises(InferenceFailed, match="A failure object beside an output"):
+        run(SageMakerAsyncInvokeOperator, endpoint_name=echo, payload=[1], custom_attributes="echo")
