@@ -66,9 +66,10 @@ def cells(line):
 
 
 def table(page, title, *columns):
-    """Return the table of a section that has these columns."""
-    fitting = [rows for rows in tables(section(page, title)) if rows and set(columns) <= set(rows[0])]
-    assert len(fitting) == 1, f"{title!r} of {page.name} has {len(fitting)} tables with {columns}"
+    """Return the table of a section whose first columns are these."""
+    found = [rows for rows in tables(section(page, title)) if rows]
+    fitting = [rows for rows in found if tuple(rows[0])[: len(columns)] == columns]
+    assert len(fitting) == 1, f"{title!r} of {page.name} has {len(fitting)} tables that begin with {columns}"
     return fitting[0]
 
 
@@ -153,9 +154,9 @@ def test_every_field_of_a_fault_is_described_with_its_default():
 
 
 def test_faults_without_endpoint_are_named():
-    (row,) = [row for row in table(REFERENCE, "Fields", "Field", "Default", "Meaning") if "endpoint" in row["Field"]]
+    rows = {name(row["Field"]): row for row in table(REFERENCE, "Fields", "Field", "Default", "Meaning")}
     without = {kind for kind, cls in fault_kinds().items() if not cls.has_endpoint}
-    assert set(names(row["Meaning"])) - {"null"} == without
+    assert set(names(rows["endpoint"]["Meaning"])) - {"null"} == without
 
 
 def test_every_option_of_the_command_is_described_with_its_default():
@@ -191,16 +192,18 @@ def test_every_counter_is_described():
 
 
 def test_every_metric_is_described():
-    rows = table(MANUAL, "Metrics", "Metric", "Unit")
+    rows = table(MANUAL, "Metrics", "Metric", "Dimensions")
     assert {one for row in rows for one in names(row["Metric"])} == {metric.value for metric in Metric}
 
 
 def blocks(language):
-    for page in (MANUAL, REFERENCE):
-        text = page.read_text()
-        for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-            line = text.count("\n", 0, found.start()) + 1
-            yield pytest.param(found[1], id=f"{page.name}:{line}")
+    """Return every example in a language, named by its place."""
+    return [
+        pytest.param(found[1], id=f"{page.name}:{text.count(chr(10), 0, found.start()) + 1}")
+        for page in (MANUAL, REFERENCE)
+        for text in [page.read_text()]
+        for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    ]
 
 
 @pytest.mark.parametrize("block", blocks("yaml"))

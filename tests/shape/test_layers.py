@@ -25,6 +25,43 @@ ALLOWED = {
 }
 EVERYWHERE = {"__version__"}
 
+# The same for the rooms of the emulator. What may import everything puts the parts together.
+ROOMS = {
+    "account": {"aws", "clock", "errors", "models", "reaching", "scaling", "settings", "work"},
+    "aws": {"reaching"},
+    "clock": set(),
+    "errors": set(),
+    "models": {"aws", "errors", "reaching", "settings"},
+    "notifications": {"clock", "errors", "settings", "work"},
+    "reaching": set(),
+    "scaling": {"clock", "errors", "settings", "work"},
+    "settings": {"errors"},
+    "state": set(),
+    "web": {"clock", "errors", "reaching", "settings", "work"},
+    "work": {"clock", "errors", "models", "settings"},
+    "command": {"clock", "models", "reaching", "server", "settings"},
+    "server": {"assembly", "clock", "models", "settings", "work"},
+    "pytest_plugin": {"reaching", "server", "settings"},
+    "assembly": {
+        *(
+            "account",
+            "aws",
+            "clock",
+            "models",
+            "notifications",
+            "scaling",
+            "settings",
+            "state",
+            "web",
+            "work",
+        ),
+    },
+    "__init__": {"clock", "models", "reaching", "server", "settings", "work"},
+    "__main__": {"command"},
+}
+# A settings file says what stands for an image, and is read where that is known.
+EXCEPTIONS = {"airflow_async_sm.emulator.settings.files": {"models"}}
+
 
 def imports(module_name: str) -> set[str]:
     found = set()
@@ -47,6 +84,32 @@ def test_a_module_imports_only_the_layers_below_it(module_name):
 def test_the_core_imports_the_standard_library_only(module_name):
     foreign = {name.split(".")[0] for name in imports(module_name)} - {"airflow_async_sm"}
     assert foreign <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module_name", [name for name in module_names() if in_layer(name, "emulator")])
+def test_a_room_of_the_emulator_imports_only_the_rooms_below_it(module_name):
+    room = room_of(module_name)
+    below = {
+        name.split(".")[2] for name in imports(module_name) if name.startswith("airflow_async_sm.emulator.")
+    }
+    assert below <= ROOMS[room] | {room} | EXCEPTIONS.get(module_name, set())
+
+
+def test_exceptions_are_needed():
+    assert all(
+        any(name.startswith(f"airflow_async_sm.emulator.{room}.") for name in imports(module_name))
+        for module_name, rooms in EXCEPTIONS.items()
+        for room in rooms
+    )
+
+
+def test_the_rooms_are_those_that_there_are():
+    assert {room_of(name) for name in module_names() if in_layer(name, "emulator")} == ROOMS.keys()
+
+
+def room_of(module_name: str) -> str:
+    parts = module_name.split(".")
+    return parts[2] if len(parts) > 2 else "__init__"
 
 
 def loaded_by(*names: str) -> set[str]:

@@ -111,7 +111,11 @@ class Backend:
             registry.add(endpoint)
         if plan.asynchronous is not None:
             self._announce(plan.asynchronous.as_configured)
-        endpoint.create(plan.instance_count)
+        try:
+            endpoint.create(plan.instance_count)
+        except Exception:
+            self._forget(endpoint)
+            raise
         return {"EndpointArn": arn}
 
     def describe_endpoint(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:

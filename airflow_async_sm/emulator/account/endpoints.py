@@ -259,8 +259,8 @@ class Endpoint:
     def _switch(self, fleet: Fleet, change: Change) -> None:
         with self._lock:
             old, self._fleet = self._fleet, fleet
-            self._other_fleets.remove(fleet)
-            self._other_fleets.append(old)
+            others = [other for other in self._other_fleets if other is not fleet and not other.is_over]
+            self._other_fleets = [*others, old]
             self._change = None
             self._deployment = change.deployment
             self.weight = change.weight

@@ -95,6 +95,12 @@ class Fleet:
         self._desired = 0
         self._engine: Engine | None = None
         self._stopping = threading.Event()
+        self._over = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left of it."""
+        return self._over
 
     @property
     def desired(self) -> int:
@@ -225,6 +231,7 @@ class Fleet:
         with self._lock:
             self._instances = []
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._over = True
 
     def _all(self) -> list[Instance]:
         with self._lock:

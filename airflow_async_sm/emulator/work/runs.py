@@ -179,10 +179,11 @@ class Run:
 
     def _pause(self, seconds: float) -> None:
         """Wait for time to pass, unless the run is ended meanwhile."""
-        timer = self._tools.clock.after(seconds, self._wake)
         self._awake.clear()
+        # The timer cannot wake it before it is asleep: waking takes the lock too.
         with self._lock:
             self._pausing = True
+            timer = self._tools.clock.after(seconds, self._wake)
             self._work.end()
         try:
             self._exchange.check()

@@ -492,3 +492,11 @@ class TestRestart:
 def test_everything_is_killed_in_the_end(life):
     life.in_service()
     life.endpoint.kill()
+
+
+def test_fleets_of_earlier_configurations_are_forgotten(life):
+    endpoint = life.in_service()
+    for number in range(3):
+        life.update(plan("shout", name=f"config-{number}"))
+        life.bench.advance(20)
+    assert len(endpoint._fleets()) <= 2

@@ -146,11 +146,15 @@ def test_tests_share_an_emulator_and_find_it_empty(suite):
 
 def test_unmodified_code_reaches_the_emulator_and_the_environment_is_restored(suite, monkeypatch):
     # Each of these alone would lead a client elsewhere, or to nothing.
+    elsewhere = suite.makefile(
+        ".ini", config="[profile elsewhere]\ns3 =\n  addressing_style = virtual\nretry_mode = unheard-of\n"
+    )
     for name, value in {
+        "AWS_CONFIG_FILE": str(elsewhere),
         "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
-        "AWS_PROFILE": "nobody",
+        "AWS_PROFILE": "elsewhere",
         "AWS_SESSION_TOKEN": "token",
         "AWS_USE_FIPS_ENDPOINT": "true",
         "AWS_REGION": "eu-west-1",
@@ -167,11 +171,11 @@ def test_unmodified_code_reaches_the_emulator_and_the_environment_is_restored(su
         import boto3
         import pytest
 
-        before = dict(os.environ)
-        earlier = boto3.DEFAULT_SESSION = object()
-
         def left():
             return {n: v for n, v in os.environ.items() if n != "PYTEST_CURRENT_TEST"}
+
+        before = left()
+        earlier = boto3.DEFAULT_SESSION = object()
 
         def test_inside(sagemaker_async_environment, sagemaker_async_emulator, monkeypatch):
             monkeypatch.undo()
