@@ -93,7 +93,7 @@ class Lab(World):
     def advance(self, seconds):
         self.clock.advance(seconds, patience=20)
 
-    def during(self, call, *arguments, step=1.0, **members):
+    def during(self, call, *arguments, step=5.0, **members):
         """Make a call that waits for time to pass, and return how long that was and what came of it."""
         came = SimpleNamespace(answer=None, error=None)
 

@@ -42,7 +42,7 @@ from airflow_async_sm.emulator.work.records import RequestLog
 from airflow_async_sm.emulator.work.storage import Storage
 from airflow_async_sm.emulator.work.tools import Tools
 
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - recognised, not bound
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognised, not bound
 
 
 class Assembly:
@@ -79,7 +79,7 @@ class Assembly:
         self._clock = clock
         self._state = None if state is None else StateFolder(state)
         self._server = http_server.HttpServer(host, port)
-        self.url = f"http://{_WILDCARDS.get(host, host)}:{self._server.port}"
+        self.url = f"http://{_address(host)}:{self._server.port}"
         self.clients = LocalClients(self.url)
         self._own_clients = LocalClients(self.url, internal=True)
         metrics = Metrics()
@@ -161,7 +161,7 @@ class Assembly:
         self._scaler.reset()
         http_server.reset_moto()
         self.requests.restore(())
-        self.counters.reset()
+        self._door.reset()
 
     def _start(self, running: contextlib.ExitStack) -> None:
         running.callback(self._server.stop)
@@ -204,3 +204,9 @@ class Assembly:
 
     def _scalable(self) -> list[Any]:
         return [endpoint for endpoint in self._registry.all() if endpoint.status in SERVES]
+
+
+def _address(host: str) -> str:
+    """Return how the machine itself reaches what listens on ``host``."""
+    reached = _WILDCARDS.get(host, host)
+    return f"[{reached}]" if ":" in reached else reached

@@ -1,9 +1,9 @@
 """
 boto3 clients for the emulator's own address.
 
-The emulator itself reads inputs, writes outputs and looks up configurations through the same HTTP interface
-as its users, and not through moto's Python objects: what it reads is what a user wrote, and it depends on
-AWS's published interface instead of moto's internals. A call costs a few milliseconds.
+The emulator itself looks configurations up and publishes notifications through the same HTTP interface as
+its users: what it reads is what a user wrote. Only objects, which every request needs, are read and written
+without that detour.
 """
 
 from __future__ import annotations

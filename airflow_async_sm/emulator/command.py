@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from airflow_async_sm.emulator.clock import Clock, SteppedClock
+from airflow_async_sm.emulator.errors import StateError
 from airflow_async_sm.emulator.models.images import Stand, read_stand
 from airflow_async_sm.emulator.reaching import airflow_connection, past_proxies
 from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
@@ -23,12 +24,13 @@ from airflow_async_sm.emulator.settings.knobs import Knobs
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What shells report for a program that ended with SIGINT.
 _INTERRUPTED = 130
+_LAST_PORT = 65_535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to ``parser``."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    parser.add_argument("--port", type=_port, default=0, help="port to listen on (default: a free one)")
     parser.add_argument(
         "--image",
         action="append",
@@ -54,13 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="keep everything in this folder over a restart, queued requests too (default: nothing is kept)",
     )
-    parser.add_argument(
+    time = parser.add_mutually_exclusive_group()
+    time.add_argument(
         "--speed",
         type=float,
         default=1.0,
         help="how many emulated seconds pass in a second (default: %(default)s)",
     )
-    parser.add_argument(
+    time.add_argument(
         "--stepped",
         action="store_true",
         help="let time stand until POST /_emulator/clock moves it",
@@ -84,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             interrupted.wait()
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StateError) as error:
         sys.stderr.write(f"The emulator cannot start: {error}\n")
         return 1
     return 0
@@ -132,6 +135,12 @@ def _until_interrupted() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; it is a number from 0 to {_LAST_PORT}")
+    return int(text)
 
 
 def _image(text: str) -> tuple[str, Stand]:

@@ -19,6 +19,10 @@ class AwsError(Exception):
         self.status = status
 
 
+class StateError(Exception):
+    """The folder of ``--state`` cannot be used, or holds a state that cannot be read."""
+
+
 class StorageError(Exception):
     """An object cannot be read or written."""
 

@@ -21,20 +21,14 @@ if TYPE_CHECKING:
     from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
 
 _REGION: Final = "us-east-1"
-# What would send an AWS client elsewhere, or would make it look for other credentials. The addresses of
-# single services, AWS_ENDPOINT_URL_<SERVICE>, win over the address of all.
+# What would send an AWS client elsewhere, or give it other credentials. So would the addresses of single
+# services, AWS_ENDPOINT_URL_<SERVICE>, which win over the address of all.
 _LEADS_ELSEWHERE: Final = (
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_DEFAULT_PROFILE",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
     "AWS_PROFILE",
-    "AWS_ROLE_ARN",
     "AWS_SECURITY_TOKEN",
     "AWS_SESSION_TOKEN",
-    "AWS_USE_DUALSTACK_ENDPOINT",
-    "AWS_USE_FIPS_ENDPOINT",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
 )
 
 

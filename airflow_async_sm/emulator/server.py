@@ -134,7 +134,7 @@ class SageMakerAsyncEmulator:
         """Forget everything but the address: endpoints, requests, objects, counters, faults and settings."""
         self._assembled().reset()
         self.knobs.reset()
-        self.faults.replace(self._first_faults)
+        self.faults.reset(self._first_faults)
 
     def client(self, service: str, region_name: str = "us-east-1") -> Any:
         """

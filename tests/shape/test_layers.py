@@ -27,14 +27,14 @@ EVERYWHERE = {"__version__"}
 
 # The same for the rooms of the emulator. What may import everything puts the parts together.
 ROOMS = {
-    "account": {"aws", "clock", "errors", "models", "reaching", "scaling", "settings", "work"},
+    "account": {"aws", "clock", "errors", "models", "scaling", "settings", "work"},
     "aws": {"reaching"},
     "clock": set(),
     "errors": set(),
     "models": {"aws", "errors", "reaching", "settings"},
-    "notifications": {"clock", "errors", "settings", "work"},
+    "notifications": {"clock", "settings", "work"},
     "reaching": set(),
-    "scaling": {"clock", "errors", "settings", "work"},
+    "scaling": {"clock", "errors", "work"},
     "settings": {"errors"},
     "state": set(),
     "web": {"clock", "errors", "reaching", "settings", "work"},

@@ -22,7 +22,7 @@ from airflow_async_sm.emulator.account.statuses import (
     EndpointStatus,
     SavedEndpoint,
 )
-from airflow_async_sm.emulator.account.tags import Tags
+from airflow_async_sm.emulator.account.tags import Tags, check_tags
 from airflow_async_sm.emulator.errors import AwsError, constraint, control_refusal
 from airflow_async_sm.emulator.scaling.scalable import CapacityUnavailable
 from airflow_async_sm.emulator.settings.faults import ConfigLate
@@ -96,6 +96,8 @@ class Backend:
         """Answer ``CreateEndpoint``."""
         name, config_name = _names(request)
         check_deployment(request.get("DeploymentConfig"))
+        tags = request.get("Tags") or []
+        check_tags(tags)
         plan = self._plan(config_name, region, endpoint=name)
         registry = self.registry
         with registry.lock:
@@ -107,7 +109,7 @@ class Backend:
             arn = registry.arn("endpoint", name, region)
             endpoint = Endpoint(name=name, region=region, arn=arn, plan=plan, site=self._site)
             self._tools.requests.begin(endpoint=name, region=region)
-            self.tags.begin(arn, request.get("Tags") or [])
+            self.tags.begin(arn, tags)
             registry.add(endpoint)
         if plan.asynchronous is not None:
             self._announce(plan.asynchronous.as_configured)
@@ -272,9 +274,13 @@ class Backend:
         return plan
 
     def _is_too_young(self, config_name: str, region: str, endpoint: str) -> bool:
-        late = self._tools.board.draw(ConfigLate, f"{region}/{config_name}", endpoint=endpoint)
-        made_at = self._configured.get((region, config_name), 0.0)
-        return late is not None and self._tools.clock.now() < made_at + late.seconds
+        age = self._tools.clock.now() - self._configured.get((region, config_name), 0.0)
+        board = self._tools.board
+        longest = max((one.seconds for one in board.all().values() if isinstance(one, ConfigLate)), default=0)
+        if age >= longest:  # Nothing that is on could hit it, so nothing shall be used up.
+            return False
+        late = board.draw(ConfigLate, f"{region}/{config_name}", endpoint=endpoint)
+        return late is not None and age < late.seconds
 
     def _find(self, region: str, request: Mapping[str, Any]) -> Endpoint:
         name = str(request.get("EndpointName", ""))

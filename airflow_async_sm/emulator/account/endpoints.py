@@ -247,8 +247,8 @@ class Endpoint:
             self._fleet.wake(self.engine, saved.desired)
             if saved.change is not None:
                 self.update(saved.change)
-            else:
-                self._status = EndpointStatus.IN_SERVICE
+            elif saved.status is not EndpointStatus.UPDATE_ROLLBACK_FAILED:
+                self._become(EndpointStatus.IN_SERVICE)
 
     # What happens to it.
 

@@ -8,7 +8,7 @@ from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.account.endpoints import Endpoint
 from airflow_async_sm.emulator.account.plans import AsyncPlan
 from airflow_async_sm.emulator.account.registry import Registry
-from airflow_async_sm.emulator.account.statuses import SERVES
+from airflow_async_sm.emulator.account.statuses import SERVES, EndpointStatus
 from airflow_async_sm.emulator.errors import AwsError, not_imitated, runtime_refusal
 from airflow_async_sm.emulator.settings.unknowns import FilenameReuse
 from airflow_async_sm.emulator.work.endings import Request
@@ -50,11 +50,14 @@ class Runtime:
         )
         request = self._request(endpoint, plan, submission)
         self._refuse_reused_name(submission, request.output)
-        if endpoint.status not in SERVES or not endpoint.engine.submit(request):
+        status = endpoint.status
+        if status in SERVES and not endpoint.engine.submit(request):
+            status = EndpointStatus.DELETING  # It was still up a moment ago.
+        if status not in SERVES:
             # The service's own text for this is not known.
             raise runtime_refusal(
-                f"Endpoint {name} of account {self._registry.account_id} is {endpoint.status}; it takes "
-                "requests when it is InService."
+                f"Endpoint {name} of account {self._registry.account_id} is {status}; it takes requests when "
+                "it is InService."
             )
         tools.tally.submitted(submission)
         return submission.inference_id, str(request.output), self._failure_location(request)
@@ -106,5 +109,6 @@ class Runtime:
         if request.failure is not None:
             return str(request.failure)
         if self._tools.knobs.unknowns.failure_location_always:
-            return f"{request.output}-error.out"
+            name = self._tools.knobs.unknowns.failure_name(request.submission.filename, request.request_id)
+            return f"{str(request.output).rpartition('/')[0]}/{name}"
         return None

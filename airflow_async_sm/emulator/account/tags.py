@@ -66,8 +66,7 @@ class Tags:
         self, arn: str, before: Mapping[str, str], tags: Sequence[Mapping[str, str]]
     ) -> Sequence[dict[str, str]]:
         now = {**before, **{tag["Key"]: tag["Value"] for tag in tags}}
-        if len(now) > _MOST:
-            raise control_refusal(constraint(f"{len(now)} tags; a resource can have {_MOST}."))
+        check_tags(list(now))
         with self._lock:
             self._tags[arn] = now
         return _as_list(now)
@@ -78,6 +77,16 @@ class Tags:
         if endpoint is None or endpoint.arn != arn.lower():
             raise control_refusal(f'Could not find endpoint "{arn}".')
         return endpoint.arn
+
+
+def check_tags(tags: Sequence[object]) -> None:
+    """
+    Refuse more tags than a resource can have.
+
+    :raises AwsError: there are more than 50.
+    """
+    if len(tags) > _MOST:
+        raise control_refusal(constraint(f"{len(tags)} tags; a resource can have {_MOST}."))
 
 
 def _as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -62,6 +62,13 @@ class FaultBoard:
             for fault in new:
                 self._add(fault)
 
+    def reset(self, faults: Iterable[Fault] = ()) -> None:
+        """Begin as a new board does: with these faults, and with ids and chance from the start."""
+        with self._lock:
+            self._added = 0
+            self._ids.clear()
+        self.replace(faults)
+
     def clear(self) -> None:
         """Switch all faults off."""
         self.replace(())

@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import moto
 
 import airflow_async_sm
+from airflow_async_sm.emulator.errors import StateError
 from airflow_async_sm.emulator.state import moto_state
 from airflow_async_sm.emulator.state.contents import Contents, sync_folder
 from airflow_async_sm.emulator.state.quiet import Quiet
@@ -39,10 +40,6 @@ _STAMP: Final = "state.json"
 _LOCK: Final = "lock"
 _CONTENTS: Final = "contents"
 _PART = re.compile(r"(?:own|moto)-(?P<generation>\d+)\.pickle|state\.json\.new")
-
-
-class StateError(Exception):
-    """The folder cannot be used, or holds a state that cannot be read."""
 
 
 class StateFolder:

@@ -104,7 +104,8 @@ class HttpServer(ThreadedWSGIServer):
         # Touched by the thread that takes connections, and by stop() when that thread has ended.
         self._open: list[tuple[threading.Thread, socket.socket]] = []
         self._thread: threading.Thread | None = None
-        with socket.create_server((host, port), backlog=LISTEN_QUEUE) as bound:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family, backlog=LISTEN_QUEUE) as bound:
             super().__init__(host, port, _no_application, handler=_Handler, fd=bound.fileno())
 
     def start(self, application: WSGIApplication) -> None:

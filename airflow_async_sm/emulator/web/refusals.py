@@ -63,6 +63,11 @@ class Refusals:
             lambda: itertools.count(1)
         )
 
+    def reset(self) -> None:
+        """Count calls from the start."""
+        with self._lock:
+            self._numbers.clear()
+
     def key(self, call: Call) -> str:
         """Return what tells a call from others of its operation: the operation, and its running number."""
         with self._lock:

@@ -64,6 +64,11 @@ class FrontDoor:
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account_id
         return self._answer(environ).send(start_response)
 
+    def reset(self) -> None:
+        """Forget what was called."""
+        self._counters.reset()
+        self._refusals.reset()
+
     def close(self) -> None:
         """Let go of every request that is held back. Call it before the server is stopped."""
         self._pauses.close()

@@ -64,7 +64,7 @@ class Backlog:
 
     :param queued: Requests that wait.
     :param running: Requests that an instance works on.
-    :param oldest: When the oldest of them was accepted, or ``None`` if there is none.
+    :param oldest: When the oldest that waits was accepted, or ``None`` if none does.
     """
 
     queued: int
@@ -114,11 +114,9 @@ class Engine:
     def backlog(self) -> Backlog:
         """Return what has not ended."""
         with self._lock:
-            running = [entry for post in self._posts.values() for entry, _ in post.running.values()]
-            oldest = min(
-                (entry.request.submitted_at for entry in (*running, *self._queue.values())), default=None
-            )
-            return Backlog(len(self._queue), len(running), oldest)
+            running = sum(len(post.running) for post in self._posts.values())
+            oldest = min((entry.request.submitted_at for entry in self._queue.values()), default=None)
+            return Backlog(len(self._queue), running, oldest)
 
     def open_requests(self) -> list[Request]:
         """Return every request that has not ended, in the order of acceptance."""

@@ -85,7 +85,8 @@ class RequestLog:
             self._counts = {}
             for record in self._records.values():
                 self._count(record)[record.state] += 1
-            self._numbers = itertools.count(len(self._records) + 1)
+            last = max((record.number for record in self._records.values()), default=0)
+            self._numbers = itertools.count(last + 1)
 
     def next_number(self) -> int:
         """Return the number of the next request."""

@@ -215,8 +215,10 @@ class Run:
             raise InvocationFailed(upload_failed(self.request.output)) from error
         now = self._tools.clock.now()
         if self._tools.knobs.unknowns.both_objects is BothObjects.FAILURE_AFTER_OUTPUT:
-            self._pause(_SECOND_OBJECT_SECONDS)
-            self._tools.objects.write_failure(self.request, text_answer(BESIDE_AN_OUTPUT))
+            beside = text_answer(BESIDE_AN_OUTPUT)
+            self._tools.clock.after(
+                _SECOND_OBJECT_SECONDS, lambda: self._tools.objects.write_failure(self.request, beside)
+            )
         return replace(ending, upload_seconds=now - began, finished_at=now)
 
     def _fail(self, failure: InvocationFailed) -> Ending:

@@ -19,7 +19,7 @@ def run_with_chance(seed):
         lab = Lab(emulator)
         name = lab.create("chance")
         hit = []
-        for _ in range(30):
+        for _ in range(16):
             response = lab.run(name)
             lab.advance(9)
             record = lab.record(response)
@@ -27,7 +27,7 @@ def run_with_chance(seed):
             hit.append((record.state.value, taken, record.request_id, response["InferenceId"]))
         client = lab.own("sagemaker")
         described = []
-        for _ in range(20):
+        for _ in range(12):
             try:
                 client.describe_endpoint(EndpointName=name)
                 described.append(True)

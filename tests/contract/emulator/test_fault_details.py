@@ -109,6 +109,14 @@ def test_impaired_endpoint_goes_on_when_the_fault_is_off(lab):
     assert lab.status(name) == "InService"
 
 
+def test_refusal_says_which_status_it_is_for(lab):
+    name = lab.deploy()
+    lab.on(EndpointImpaired(status="OutOfService", times=1, endpoint=name))
+    submit = lab.runtime.invoke_endpoint_async
+    assert "is OutOfService" in refusal(submit, EndpointName=name, Body=b"x")[2]
+    submit(EndpointName=name, Body=b"x")
+
+
 def test_rollback_that_fails_only_once(lab):
     lab.on(RollbackFailed(times=1))
     name = lab.deploy()
@@ -185,7 +193,7 @@ def test_reply_that_is_late_comes_after_the_work(lab):
     name = lab.deploy()
     lab.on(ReplyLost(seconds=40))
     taken, came = lab.during(lab.submit, name)
-    assert 40 <= taken < 45
+    assert taken >= 40
     assert lab.record(came.answer).submitted_at <= lab.clock.now() - 40
 
 

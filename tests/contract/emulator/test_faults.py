@@ -160,7 +160,7 @@ def answer_takes_its_time(lab, name):
     lab.control.create_endpoint(EndpointName=name, EndpointConfigName=config)
     taken, came = lab.during(lab.describe, name)
     assert came.answer["EndpointName"] == name
-    assert 50 <= taken < 55
+    assert taken >= 50
 
 
 @seen("s3_slow_down", bucket=own, operation="HeadObject")
@@ -248,8 +248,9 @@ def notification_comes_late(lab, name):
 @seen("notification_doubled", endpoint=own)
 def notification_comes_twice(lab, name):
     inbox = lab.inbox()
-    [first, second] = inbox.messages(lab.run(lab.deploy(name, inbox=inbox)))
-    assert first == second
+    messages = inbox.messages(lab.run(lab.deploy(name, inbox=inbox)))
+    assert len(messages) == 2
+    assert messages[0] == messages[1]
 
 
 @seen("notification_early", endpoint=own, seconds=20)

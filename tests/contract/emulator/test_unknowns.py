@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import get_args, get_type_hints
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_async_sm.emulator import Behaviour, Unknowns
 from airflow_async_sm.emulator.settings.faults import InstanceLost, ModelLatency, Throttled
@@ -387,7 +388,7 @@ def inference_id_in_the_container(lab, there):
 @seen("zero_initial_instances", {False: False, True: True})
 def endpoint_that_begins_with_no_instance(lab, accepted):
     if not accepted:
-        with pytest.raises(Exception, match="initialInstanceCount") as refused:
+        with pytest.raises(ClientError, match="initialInstanceCount") as refused:
             lab.configure(instances=0)
         assert refused.value.response["Error"]["Code"] == "ValidationException"
         return

@@ -147,7 +147,7 @@ def test_tests_share_an_emulator_and_find_it_empty(suite):
 def test_unmodified_code_reaches_the_emulator_and_the_environment_is_restored(suite, monkeypatch):
     # Each of these alone would lead a client elsewhere, or to nothing.
     elsewhere = suite.makefile(
-        ".ini", config="[profile elsewhere]\ns3 =\n  addressing_style = virtual\nretry_mode = unheard-of\n"
+        ".ini", config="[default]\nretry_mode = unheard-of\n[profile elsewhere]\nretry_mode = unheard-of\n"
     )
     for name, value in {
         "AWS_CONFIG_FILE": str(elsewhere),
@@ -155,8 +155,9 @@ def test_unmodified_code_reaches_the_emulator_and_the_environment_is_restored(su
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
         "AWS_PROFILE": "elsewhere",
+        "AWS_DEFAULT_PROFILE": "elsewhere",
         "AWS_SESSION_TOKEN": "token",
-        "AWS_USE_FIPS_ENDPOINT": "true",
+        "AWS_SECURITY_TOKEN": "token",
         "AWS_REGION": "eu-west-1",
         "HTTP_PROXY": "http://127.0.0.1:9",
         "http_proxy": "http://127.0.0.1:9",

@@ -20,10 +20,11 @@ from moto.s3.models import FakeKey, s3_backends
 from moto.s3.utils import _VersionedKeyStore
 from moto.sqs.models import sqs_backends
 
+from airflow_async_sm.emulator.errors import StateError
 from airflow_async_sm.emulator.state import moto_state
 from airflow_async_sm.emulator.state.autosave import Autosave
 from airflow_async_sm.emulator.state.contents import INLINE_BYTES, Contents
-from airflow_async_sm.emulator.state.folder import StateError, StateFolder
+from airflow_async_sm.emulator.state.folder import StateFolder
 from airflow_async_sm.emulator.state.quiet import Quiet
 from airflow_async_sm.emulator.web.http_server import ACCOUNT_ID, reset_moto
 from tests.world import eventually
