@@ -14,7 +14,6 @@ from types import FrameType
 
 from airflow_async_sm.emulator.clock import Clock, SteppedClock
 from airflow_async_sm.emulator.errors import StateError
-from airflow_async_sm.emulator.models.images import Stand, read_stand
 from airflow_async_sm.emulator.reaching import airflow_connection, past_proxies
 from airflow_async_sm.emulator.server import SageMakerAsyncEmulator
 from airflow_async_sm.emulator.settings.behaviours import Behaviour
@@ -108,7 +107,7 @@ def make_emulator(args: argparse.Namespace) -> SageMakerAsyncEmulator:
     return SageMakerAsyncEmulator(
         host=args.host,
         port=args.port,
-        images={**settings.stands(), **dict(args.image)},
+        images={**settings.images, **dict(args.image)},
         behaviour=knobs.behaviour,
         unknowns=knobs.unknowns,
         faults=settings.faults,
@@ -143,14 +142,11 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _image(text: str) -> tuple[str, Stand]:
+def _image(text: str) -> tuple[str, str]:
     name, equals, stand = text.partition("=")
     if not (name and equals and stand):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=STAND")
-    try:
-        return name, read_stand(stand)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return name, stand
 
 
 def _introduction(url: str) -> str:

@@ -36,10 +36,10 @@ ROOMS = {
     "reaching": set(),
     "scaling": {"clock", "errors", "work"},
     "settings": {"errors"},
-    "state": set(),
+    "state": {"errors"},
     "web": {"clock", "errors", "reaching", "settings", "work"},
     "work": {"clock", "errors", "models", "settings"},
-    "command": {"clock", "models", "reaching", "server", "settings"},
+    "command": {"clock", "errors", "reaching", "server", "settings"},
     "server": {"assembly", "clock", "models", "settings", "work"},
     "pytest_plugin": {"reaching", "server", "settings"},
     "assembly": {
@@ -59,8 +59,6 @@ ROOMS = {
     "__init__": {"clock", "models", "reaching", "server", "settings", "work"},
     "__main__": {"command"},
 }
-# A settings file says what stands for an image, and is read where that is known.
-EXCEPTIONS = {"airflow_async_sm.emulator.settings.files": {"models"}}
 
 
 def imports(module_name: str) -> set[str]:
@@ -92,15 +90,7 @@ def test_a_room_of_the_emulator_imports_only_the_rooms_below_it(module_name):
     below = {
         name.split(".")[2] for name in imports(module_name) if name.startswith("airflow_async_sm.emulator.")
     }
-    assert below <= ROOMS[room] | {room} | EXCEPTIONS.get(module_name, set())
-
-
-def test_exceptions_are_needed():
-    assert all(
-        any(name.startswith(f"airflow_async_sm.emulator.{room}.") for name in imports(module_name))
-        for module_name, rooms in EXCEPTIONS.items()
-        for room in rooms
-    )
+    assert below <= ROOMS[room] | {room}
 
 
 def test_the_rooms_are_those_that_there_are():

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from airflow_async_sm.emulator.models.callables import Model, load_model
 from airflow_async_sm.emulator.models.docker import Docker
 
-# What stands for an image: the arguments of a program to start, the address of a server that runs already, a
-# Python function, or an image that runs in Docker. Where there are texts only, "docker", or "docker:" and an
-# address, says the last of these.
+# What stands for an image: the arguments of a program to start, a Python function, an image in Docker,
+# or a text: ``http://host:port`` of a running server, ``docker`` or ``docker:`` and an image's address,
+# ``module:function``, or a command as one line for a shell.
 Stand = Sequence[str] | str | Model | Docker
 
 # AWS's own image has this repository name in every account and region that it is published in.
@@ -36,7 +36,8 @@ class Images:
     """
 
     def __init__(self, images: Mapping[str, Stand] | None = None) -> None:
-        self._stands = {name: _checked(name, stand) for name, stand in {**BUNDLED, **(images or {})}.items()}
+        given = {name: _read(name, stand) for name, stand in (images or {}).items()}
+        self._stands: dict[str, Stand] = {**BUNDLED, **given}
 
     def find(self, image: str) -> Stand | None:
         """Return what stands for an image address, or ``None``. A :class:`Docker` has an address then."""
@@ -48,47 +49,19 @@ class Images:
         return None
 
 
-def read_stand(text: str | Sequence[str]) -> Stand:
-    """
-    Return what a settings file, or an option of the command, says that stands for an image.
-
-    :param text: ``http://host:port`` of a running server; ``docker``, or ``docker:`` and an image's address;
-        ``module:attribute`` of a Python function; else a command, as a list or as one line for a shell.
-    :raises ValueError: a function that cannot be loaded, or a line whose quotes do not match.
-    """
-    if not isinstance(text, str):
-        return list(text)
-    if docker := _docker(text):
-        return docker
-    if text.startswith(("http://", "https://")):
-        return text
-    if _FUNCTION.fullmatch(text):
-        return load_model(text)
-    return shlex.split(text)
-
-
 def _without_tag(image: str) -> str:
     address = image.split("@", 1)[0]
     folder, slash, repository = address.rpartition("/")
     return f"{folder}{slash}{repository.split(':', 1)[0]}"
 
 
-def _docker(text: str) -> Docker | None:
-    kind, _, address = text.partition(":")
-    return Docker(address or None) if kind == "docker" else None
-
-
-def _checked(name: str, stand: Stand) -> Stand:
+def _read(name: str, stand: Stand) -> Stand:
+    """Return a stand in its final form: a text has become what it says."""
     if isinstance(stand, str):
-        if docker := _docker(stand):
-            return docker
-        parts = urlsplit(stand)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(
-                f"Image {name!r} is mapped to {stand!r}; give the address of a running server, "
-                "http://host:port, or a command as a list of strings."
-            )
-        return stand
+        try:
+            return _read_text(stand)
+        except ValueError as error:
+            raise ValueError(f"Image {name!r} is mapped to {stand!r}. {error}") from error
     if isinstance(stand, Docker) or callable(stand):
         return stand
     if not isinstance(stand, Sequence) or not stand or not all(isinstance(part, str) for part in stand):
@@ -97,3 +70,20 @@ def _checked(name: str, stand: Stand) -> Stand:
             "image can also be mapped to a function, to the address of a running server, or to Docker()."
         )
     return stand
+
+
+def _read_text(text: str) -> Stand:
+    kind, _, address = text.partition(":")
+    if kind == "docker":
+        return Docker(address or None)
+    if kind in ("http", "https"):
+        parts = urlsplit(text)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError("The address of a running server is http://host:port.")
+        return text
+    if _FUNCTION.fullmatch(text):
+        return load_model(text)
+    command = shlex.split(text)
+    if not command:
+        raise ValueError("That is no command.")
+    return command

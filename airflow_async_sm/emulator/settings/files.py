@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_async_sm.emulator.models.images import Stand, read_stand
 from airflow_async_sm.emulator.settings.behaviours import Behaviour
 from airflow_async_sm.emulator.settings.faults import Fault, fault_from_data
 from airflow_async_sm.emulator.settings.unknowns import Unknowns
 from airflow_async_sm.emulator.settings.values import SettingError, build, check_names, mapping
 
-# What stands for an image in a file: a command, or what the command line's --image takes.
+# What stands for an image in a file: a command, or a text that the emulator's ``images`` understand.
 Image = list[str] | str
 
 
@@ -34,20 +33,6 @@ class Settings:
     faults: tuple[Fault, ...] = ()
     seed: int | None = None
     images: Mapping[str, Image] = field(default_factory=dict)
-
-    def stands(self) -> dict[str, Stand]:
-        """
-        Return what stands for each image, with functions imported.
-
-        :raises SettingError: a function cannot be had.
-        """
-        found: dict[str, Stand] = {}
-        for name, image in self.images.items():
-            try:
-                found[name] = read_stand(image)
-            except ValueError as error:
-                raise SettingError(("images", name), f"is {image!r}. {error}") from error
-        return found
 
 
 def read_settings(path: str | Path) -> Settings:

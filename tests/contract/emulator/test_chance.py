@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from airflow_async_sm.emulator.settings.faults import ModelError, ModelLatency, ServiceFailed
 from tests.lab import Lab, make_lab
 
@@ -47,7 +45,6 @@ def test_seed_makes_a_run_repeatable():
         assert not {hit[2:] for hit in first[0]} & {hit[2:] for hit in different[0]}
 
 
-@pytest.mark.xfail(reason="a reset goes on with the numbers of faults and ids, so chance does not begin anew")
 def test_chance_begins_anew_with_a_reset():
     def outcomes(lab):
         name = lab.deploy("chance")

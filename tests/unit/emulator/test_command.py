@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 import pytest
 
-from airflow_async_sm.emulator import Behaviour, Docker, SteppedClock, Unknowns
+from airflow_async_sm.emulator import Behaviour, SteppedClock, Unknowns
 from airflow_async_sm.emulator.__main__ import main
 from airflow_async_sm.emulator.command import add_arguments, make_emulator
 
@@ -24,15 +23,7 @@ def test_defaults_are_those_of_the_emulator():
 
 def test_images_are_commands_or_addresses():
     args = parsed("--image", "a=python -m 'my server'", "--image", "b:1=http://127.0.0.1:1")
-    assert args.image == [("a", ["python", "-m", "my server"]), ("b:1", "http://127.0.0.1:1")]
-
-
-def test_image_may_run_in_docker():
-    assert parsed("--image", "a=docker:public/image:1").image == [("a", Docker("public/image:1"))]
-
-
-def test_image_may_be_a_function():
-    assert parsed("--image", "a=json:dumps").image == [("a", json.dumps)]
+    assert args.image == [("a", "python -m 'my server'"), ("b:1", "http://127.0.0.1:1")]
 
 
 def test_settings_of_a_file_are_used_and_options_win(tmp_path):

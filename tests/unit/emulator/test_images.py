@@ -5,7 +5,7 @@ import json
 import pytest
 
 from airflow_async_sm.emulator.models.docker import Docker
-from airflow_async_sm.emulator.models.images import BUNDLED, Images, read_stand
+from airflow_async_sm.emulator.models.images import BUNDLED, Images
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_docker_without_an_image_gets_that_of_the_model():
     ],
 )
 def test_text_says_what_stands_for_an_image(text, stand):
-    assert read_stand(text) == stand
+    assert Images({"a": text}).find("a") == (Docker("a") if stand == Docker() else stand)
 
 
 @pytest.mark.parametrize("text", ["absent_module:model", "json:absent", "json:__name__", 'serve "a'])
@@ -69,10 +69,10 @@ def test_text_that_says_nothing_of_use_is_refused(text):
     with pytest.raises(
         ValueError, match="cannot be loaded|must be something that can be called|closing quotation"
     ):
-        read_stand(text)
+        Images({"a": text})
 
 
-@pytest.mark.parametrize("stand", ["https://h:1", "h:1", "http://", "", [], [1], 5, b"x", {"a": 1}])
+@pytest.mark.parametrize("stand", ["https://h:1", "http://", "", " ", [], [1], 5, b"x", {"a": 1}])
 def test_what_is_neither_command_nor_address_is_refused(stand):
     with pytest.raises(ValueError, match="'a' is mapped to"):
         Images({"a": stand})

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
 
-from airflow_async_sm.emulator.models.docker import Docker
 from airflow_async_sm.emulator.settings.behaviours import Behaviour
 from airflow_async_sm.emulator.settings.faults import ModelCrash, ModelLatency, ReplyLost
 from airflow_async_sm.emulator.settings.files import (
@@ -13,7 +11,6 @@ from airflow_async_sm.emulator.settings.files import (
     read_settings,
 )
 from airflow_async_sm.emulator.settings.unknowns import LostInstance, Unknowns
-from airflow_async_sm.emulator.settings.values import SettingError
 
 EVERYTHING = Settings(
     behaviour=Behaviour(creation_seconds=0.5, instance_quota=3),
@@ -208,14 +205,3 @@ def test_key_that_is_no_text_is_refused(read):
 def test_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_settings(tmp_path / "none.yaml")
-
-
-def test_images_are_loaded_when_they_are_asked_for():
-    assert EVERYTHING.stands() == {**EVERYTHING.images, "three": Docker(), "four": math.sqrt}
-
-
-@pytest.mark.parametrize("target", ["no_such_module:a", "math:nothing", "math:pi"])
-def test_function_that_cannot_be_had_is_refused(target):
-    with pytest.raises(SettingError) as refused:
-        Settings(images={"x": target}).stands()
-    assert str(refused.value).startswith(f"images.x is '{target}'. The model '{target}' ")
