@@ -1,4 +1,4 @@
-"""The emulator's engine without a server: a stepped clock, objects in a dictionary, models that are functions."""
+"""The emulator's engine without a server: stepped time, objects in a dictionary, models that are functions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator.clock import SteppedClock
+from airflow_async_sm.emulator.errors import StorageError
 from airflow_async_sm.emulator.models.callables import CallableContainer
 from airflow_async_sm.emulator.settings.behaviours import Behaviour
 from airflow_async_sm.emulator.settings.board import FaultBoard
@@ -17,7 +18,6 @@ from airflow_async_sm.emulator.work.endings import Request
 from airflow_async_sm.emulator.work.engine import Engine
 from airflow_async_sm.emulator.work.objects import Objects
 from airflow_async_sm.emulator.work.records import RequestLog
-from airflow_async_sm.emulator.errors import StorageError
 from airflow_async_sm.emulator.work.submissions import Submission
 from airflow_async_sm.emulator.work.tools import Tools
 

@@ -110,9 +110,11 @@ def sagemaker_async_emulator(
 
 
 @pytest.fixture
-def sagemaker_async_environment(sagemaker_async_emulator: SageMakerAsyncEmulator) -> Iterator[None]:
+def sagemaker_async_environment(
+    sagemaker_async_emulator: SageMakerAsyncEmulator,
+) -> Iterator[SageMakerAsyncEmulator]:
     """
-    Environment variables with which boto3, the AWS command line and Airflow reach the emulator.
+    The emulator, and environment variables with which boto3, the AWS command line and Airflow reach it.
 
     They hold for the test: address, region us-east-1, dummy credentials, no configuration files, no proxy,
     and Airflow's connection aws_default. Clients made before the test keep their address; boto3's default
@@ -127,7 +129,7 @@ def sagemaker_async_environment(sagemaker_async_emulator: SageMakerAsyncEmulator
             patch.setenv(name, value)
         # It would remember credentials and configuration files, into the test and out of it.
         patch.setattr("boto3.DEFAULT_SESSION", None)
-        yield
+        yield sagemaker_async_emulator
 
 
 def _started(settings: Mapping[str, Any]) -> SageMakerAsyncEmulator:

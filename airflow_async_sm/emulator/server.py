@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -161,7 +161,8 @@ class SageMakerAsyncEmulator:
     def _assemble(self, folder: Path, running: contextlib.ExitStack) -> None:
         # This brings in boto3, moto and werkzeug, which nobody shall wait for who only asks for the
         # command's help.
-        from airflow_async_sm.emulator.assembly import Assembly
+        with _no_profile():
+            from airflow_async_sm.emulator.assembly import Assembly
 
         self._assembly = running.enter_context(
             Assembly(
@@ -180,3 +181,14 @@ class SageMakerAsyncEmulator:
 
     def _take_apart(self) -> None:
         self._assembly = None
+
+
+@contextlib.contextmanager
+def _no_profile() -> Iterator[None]:
+    """Hide the user's AWS profile: moto makes a session while it is imported, which fails if there is no such."""
+    names = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

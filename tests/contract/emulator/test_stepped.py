@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from airflow_async_sm.emulator import Behaviour
 from tests.lab import Lab, make_lab
-from tests.world import PROGRAM
+from tests.world import PROGRAM, eventually
 
 WAITS = Behaviour(
     creation_seconds=300,
@@ -165,12 +167,27 @@ def test_programs_are_waited_for(lab):
     assert record.finished_at - record.started_at < 1
 
 
+def has_ended(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def test_container_that_died_is_started_again(lab):
     name = lab.create(image="program", concurrency=1)
     lab.advance(300)
-    crashed, following = lab.submit(name, mode="crash"), lab.submit(name)
+    asked = lab.submit(name, mode="environment_back")
     lab.advance(10)
-    assert (lab.state(crashed), lab.state(following)) == ("failed", "queued")
+    pid = json.loads(lab.body(asked["OutputLocation"]))["pid"]
+    crashed = lab.submit(name, mode="crash")
+    lab.advance(10)
+    assert lab.state(crashed) == "failed"
+    # A connection is cut a moment before its process has ended.
+    eventually(lambda: has_ended(pid))
+    following = lab.submit(name)
+    lab.advance(10)
+    assert lab.state(following) == "queued"
     takes(lab, 30, lambda: lab.state(following), "queued", "succeeded")
 
 

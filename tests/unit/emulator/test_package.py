@@ -7,6 +7,8 @@ from pathlib import Path
 
 import airflow_async_sm.emulator as package
 
+ROOT = Path(__file__).parents[3]
+
 
 def test_import_brings_in_no_aws_library():
     check = (
@@ -14,6 +16,17 @@ def test_import_brings_in_no_aws_library():
         "print([m for m in ('moto', 'boto3', 'botocore', 'werkzeug', 'airflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_import_of_the_package_alone_brings_in_next_to_nothing():
+    # pytest does so in every run of everybody who has the package installed.
+    check = (
+        "import sys, airflow_async_sm.emulator; print([m for m in ('ssl', 'subprocess') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", check], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout == "[]\n"
 
 

@@ -179,6 +179,7 @@ def test_unmodified_code_reaches_the_emulator_and_the_environment_is_restored(su
         earlier = boto3.DEFAULT_SESSION = object()
 
         def test_inside(sagemaker_async_environment, sagemaker_async_emulator, monkeypatch):
+            assert sagemaker_async_environment is sagemaker_async_emulator
             monkeypatch.undo()
             boto3.client("s3").create_bucket(Bucket="bucket")
             buckets = sagemaker_async_emulator.client("s3").list_buckets()["Buckets"]
