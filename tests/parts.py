@@ -1,4 +1,4 @@
-"""The emulator's engine without a server: stepped time, objects in a dictionary, models that are functions."""
+"""The engine without a server: stepped time, objects in a dictionary, models that are functions."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class SageMakerAsyncEmulator:
 
 @contextlib.contextmanager
 def _no_profile() -> Iterator[None]:
-    """Hide the user's AWS profile: moto makes a session while it is imported, which fails if there is no such."""
+    """Hide the user's AWS profile: moto makes a session while it is imported, which needs its file."""
     names = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
