@@ -9,11 +9,13 @@ without that detour.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from typing import Any, Final
 
 import boto3
+import botocore.loaders
 import botocore.session
 from botocore.config import Config
 
@@ -75,9 +77,16 @@ class LocalClients:
         )
 
 
+@functools.cache
+def _loader() -> botocore.loaders.Loader:
+    """Return what reads the descriptions of services. It keeps them: they are large, and do not change."""
+    return botocore.loaders.create_loader()
+
+
 def _pristine_session() -> botocore.session.Session:
     """Return a session that hears neither of the user's environment variables nor of their files."""
     session = botocore.session.Session()
+    session.register_component("data_loader", _loader())
     variables: Any = session.session_var_map
     for name, (_, _, default, conversion) in list(variables.items()):
         variables[name] = (None, None, default, conversion)
