@@ -21,7 +21,7 @@ from airflow_async_sm.emulator.web.pauses import Pauses
 from airflow_async_sm.emulator.web.refusals import Refusals
 from airflow_async_sm.emulator.web.responses import FrontDoor
 from airflow_async_sm.emulator.web.services import Services
-from airflow_async_sm.emulator.work.records import RequestLog
+from airflow_async_sm.emulator.work.request_log import RequestLog
 from airflow_async_sm.emulator.work.submissions import Submission
 
 
@@ -52,8 +52,18 @@ class Agreeing:
         self.counters.submitted(submission)
         return submission.inference_id, "s3://bucket/out", "s3://bucket/failure"
 
-    def invoke(self, region, name):
+    def invoke(self, region, name, operation):
         return AwsError("ValidationError", "use InvokeEndpointAsync")
+
+
+class Unscaled:
+    """Leaves Application Auto Scaling to moto."""
+
+    def check(self, region, call, request):
+        pass
+
+    def accepted(self, region, call, request):
+        pass
 
 
 class Door:
@@ -66,7 +76,6 @@ class Door:
         self.counters = Counters()
         self.requests = RequestLog()
         self.behind = Agreeing(self.counters)
-        self.scaling = None
         self.resets = 0
 
     def __enter__(self):
@@ -104,7 +113,7 @@ class Door:
                 control=self.behind,
                 runtime=self.behind,
                 moto=http_server.moto_application(),
-                scaling=self.scaling,
+                scaling=Unscaled(),
             ),
             refusals=Refusals(
                 board=self.board,

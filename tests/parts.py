@@ -17,7 +17,7 @@ from airflow_async_sm.emulator.settings.unknowns import Unknowns
 from airflow_async_sm.emulator.work.endings import Request
 from airflow_async_sm.emulator.work.engine import Engine
 from airflow_async_sm.emulator.work.objects import Objects
-from airflow_async_sm.emulator.work.records import RequestLog
+from airflow_async_sm.emulator.work.request_log import RequestLog
 from airflow_async_sm.emulator.work.submissions import Submission
 from airflow_async_sm.emulator.work.tools import Tools
 
@@ -88,6 +88,7 @@ class Bench:
         )
         self.engine = Engine("ep", self.tools, broken=lambda *what: self.broken.append(what))
         self.instances = itertools.count(1)
+        self.numbers = itertools.count(1)
 
     def instance(self, model=lambda body, headers: body, *, concurrency=4, container=None):
         """Attach an instance whose model is a function."""
@@ -97,11 +98,11 @@ class Bench:
             concurrency=concurrency,
             container=container or CallableContainer(name=name, model=model),
         )
-        self.engine.attach(made)
+        assert self.engine.attach(made)
         return made
 
     def request(self, body=b"payload", *, ttl=21_600, timeout=900, bucket="b", failure=True, **members):
-        number = self.log.next_number()
+        number = next(self.numbers)
         given = {"input_location": None, "content_type": None, "accept": None, "custom_attributes": None}
         submission = Submission(
             **{
@@ -118,7 +119,6 @@ class Bench:
         now = self.clock.now()
         return Request(
             request_id=f"r-{number}",
-            number=number,
             endpoint="ep",
             region="us-east-1",
             variant="v",

@@ -37,10 +37,14 @@ from airflow_async_sm.emulator.web.pauses import Pauses
 from airflow_async_sm.emulator.web.refusals import Refusals
 from airflow_async_sm.emulator.web.responses import FrontDoor
 from airflow_async_sm.emulator.web.services import Services
+from airflow_async_sm.emulator.work.conclusions import Conclusions
 from airflow_async_sm.emulator.work.objects import Objects
-from airflow_async_sm.emulator.work.records import RequestLog
+from airflow_async_sm.emulator.work.request_log import RequestLog, SavedRequests
 from airflow_async_sm.emulator.work.storage import Storage
 from airflow_async_sm.emulator.work.tools import Tools
+
+# Runs end as soon as their connection is shut down; this bounds the wait for one that writes an object.
+_JOIN_SECONDS = 5.0
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognised, not bound
 
@@ -77,6 +81,7 @@ class Assembly:
         self.requests = RequestLog()
         self.counters = Counters()
         self._clock = clock
+        self._board = board
         self._state = None if state is None else StateFolder(state)
         self._server = http_server.HttpServer(host, port)
         self.url = f"http://{_address(host)}:{self._server.port}"
@@ -92,7 +97,7 @@ class Assembly:
             failed=recorder.notification_failed,
         )
         storage = Storage(changing=self._state.changing) if self._state else Storage()
-        tools = Tools(
+        self._tools = tools = Tools(
             clock=clock,
             knobs=knobs,
             board=board,
@@ -160,7 +165,7 @@ class Assembly:
         self._backend.reset()
         self._scaler.reset()
         http_server.reset_moto()
-        self.requests.restore(())
+        self.requests.restore(SavedRequests())
         self._door.reset()
 
     def _start(self, running: contextlib.ExitStack) -> None:
@@ -181,8 +186,7 @@ class Assembly:
         running.callback(self._notifier.stop)
         running.callback(lambda: self._backend.close(keep=self._state is not None))
         if own is not None:
-            self.requests.restore(own["requests"])
-            self._backend.restore(own["account"])
+            self._go_on(own)
         self._scaler.start()
         running.callback(self._scaler.stop)
         self._server.start(self._door)
@@ -194,13 +198,33 @@ class Assembly:
             running.callback(autosave.stop)
 
     def _save_finally(self, state: StateFolder) -> None:
+        """Save what no caller, no request and no timer changes any more."""
+        self._door.shut()
         self._backend.stop_accepting()
+        engines = [endpoint.engine for endpoint in self._registry.all()]
+        for engine in engines:
+            engine.shut(keep=True)
+        for engine in engines:
+            engine.close(_JOIN_SECONDS)
         state.save(self._collect())
 
     def _collect(self) -> Mapping[str, Any]:
-        # Endpoints come first: every request that they name is in the log then.
-        account = self._backend.save()
-        return {"account": account, "requests": self.requests.all(), "now": self._clock.now()}
+        return {
+            "now": self._clock.now(),
+            "ids": self._board.save(),
+            "account": self._backend.save(),
+            "requests": self.requests.save(),
+        }
+
+    def _go_on(self, own: Mapping[str, Any]) -> None:
+        """Begin with what an earlier emulator saved."""
+        self._board.restore(own["ids"])
+        self.requests.restore(own["requests"])
+        self._backend.restore(own["account"])
+        # An endpoint that came while the state was being collected is not in it; its requests may be.
+        for request in self.requests.open_requests():
+            if self._registry.find(request.region, request.endpoint) is None:
+                Conclusions(self._tools).vanish(request)
 
     def _scalable(self) -> list[Any]:
         return [endpoint for endpoint in self._registry.all() if endpoint.status in SERVES]

@@ -200,7 +200,17 @@ class SteppedClock(Clock):
 
     def start(self, *, not_before: float = 0.0) -> None:
         """Begin; nothing happens before time is moved."""
+        self._stopped = False
         self._moment = max(self._moment, not_before)
+
+    def stop(self) -> None:
+        """Make no further call, wait for the thread that moves the time, and forget the rest."""
+        with self._changed:
+            self._stopped = True
+            self._open.clear()
+            self._changed.notify_all()
+        with self._moving, self._changed:
+            self._plan = _Plan()
 
     def now(self) -> float:
         """Return the seconds since 1970 at which time stands."""
@@ -232,6 +242,8 @@ class SteppedClock(Clock):
             while True:
                 self._wait_for_work(left_behind, patience)
                 with self._changed:
+                    if self._stopped:
+                        return
                     moment = self._plan.next_moment()
                     if moment is None or moment > target:
                         self._moment = target
@@ -247,7 +259,7 @@ class SteppedClock(Clock):
     def _wait_for_work(self, left_behind: set[Work], patience: float) -> None:
         give_up_at = time.monotonic() + patience
         with self._changed:
-            while going_on := self._open - left_behind:
+            while not self._stopped and (going_on := self._open - left_behind):
                 left = give_up_at - time.monotonic()
                 if left <= 0:
                     left_behind |= going_on

@@ -20,7 +20,8 @@ from airflow_async_sm.emulator.settings.board import FaultBoard
 from airflow_async_sm.emulator.settings.faults import Fault
 from airflow_async_sm.emulator.settings.knobs import Knobs
 from airflow_async_sm.emulator.settings.unknowns import Unknowns
-from airflow_async_sm.emulator.work.records import RequestLog, RequestRecord
+from airflow_async_sm.emulator.work.records import RequestRecord
+from airflow_async_sm.emulator.work.request_log import RequestLog
 
 if TYPE_CHECKING:
     from airflow_async_sm.emulator.assembly import Assembly

@@ -10,7 +10,7 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.emulator.account.checks import check_deployment, check_endpoint_config, check_model
 from airflow_async_sm.emulator.account.descriptions import description, summary
-from airflow_async_sm.emulator.account.endpoints import Endpoint
+from airflow_async_sm.emulator.account.endpoints import Endpoint, in_progress
 from airflow_async_sm.emulator.account.fleets import Site
 from airflow_async_sm.emulator.account.listing import list_page
 from airflow_async_sm.emulator.account.plans import EndpointPlan, Plans
@@ -23,6 +23,7 @@ from airflow_async_sm.emulator.account.statuses import (
     SavedEndpoint,
 )
 from airflow_async_sm.emulator.account.tags import Tags, check_tags
+from airflow_async_sm.emulator.account.wording import broken
 from airflow_async_sm.emulator.errors import AwsError, constraint, control_refusal
 from airflow_async_sm.emulator.scaling.scalable import CapacityUnavailable
 from airflow_async_sm.emulator.settings.faults import ConfigLate
@@ -111,12 +112,13 @@ class Backend:
             self._tools.requests.begin(endpoint=name, region=region)
             self.tags.begin(arn, tags)
             registry.add(endpoint)
-        if plan.asynchronous is not None:
-            self._announce(plan.asynchronous.as_configured)
         try:
+            if plan.asynchronous is not None:
+                self._announce(plan.asynchronous.as_configured)
             endpoint.create(plan.instance_count)
         except Exception:
             self._forget(endpoint)
+            endpoint.stop()
             raise
         return {"EndpointArn": arn}
 
@@ -151,6 +153,7 @@ class Backend:
             )
         count = wanted[0].get("DesiredInstanceCount", endpoint.desired_instances)
         weight = wanted[0].get("DesiredWeight", endpoint.weight)
+        _refuse_below_zero(desiredInstanceCount=count, desiredWeight=weight)
         self.check_instance_quota(count)
         with self.registry.lock:
             self.registry.refuse_when_closed()
@@ -312,12 +315,22 @@ def _check_quota(what: str, there: int, quota: int) -> None:
         )
 
 
+def _refuse_below_zero(**numbers: object) -> None:
+    for member, number in numbers.items():
+        path = f"desiredWeightsAndCapacities.1.member.{member}"
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise control_refusal(constraint(str(broken(path, number, "Member must be a number"))))
+        if number < 0:
+            rule = "Member must have value greater than or equal to 0"
+            raise control_refusal(constraint(str(broken(path, number, rule))))
+
+
 def _refuse_unless(endpoint: Endpoint, allowed: frozenset[EndpointStatus]) -> None:
     status = endpoint.status
     if status is EndpointStatus.FAILED and status not in allowed:
         raise control_refusal(f'Endpoint "{endpoint.arn}" is Failed; it can only be deleted.')
     if status not in allowed:
-        raise control_refusal(f'Cannot update in-progress endpoint "{endpoint.arn}".')
+        raise in_progress(endpoint.arn)
 
 
 def _check_successor(endpoint: Endpoint, plan: EndpointPlan, request: Mapping[str, Any]) -> None:

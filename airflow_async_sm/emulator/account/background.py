@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-from airflow_async_sm.emulator.clock import Clock
+from airflow_async_sm.emulator.clock import Clock, Work
+
+log = logging.getLogger(__name__)
+
+# A machine that has no thread left may have one a little later.
+_PAUSE_SECONDS: Final = 1.0
 
 
 class Background:
@@ -24,23 +32,18 @@ class Background:
 
     def run(self, what: str, task: Callable[[], None]) -> None:
         """
-        Begin a task in a thread of its own.
+        Begin a task in a thread of its own, or a little later if no thread can be had.
 
         :param what: For the thread's name.
-        :param task: What to do.
+        :param task: What to do. Nobody hears of an error of it but the log.
         """
         work = self._clock.working()
-
-        def perform() -> None:
-            with work:
-                task()
-
-        thread = threading.Thread(target=perform, name=f"emulator-{self._name}-{what}", daemon=True)
-        thread.start()
-        with self._lock:
-            # Only what has started can be joined.
-            self._threads = [other for other in self._threads if other.is_alive()]
-            self._threads.append(thread)
+        try:
+            self._begin(threading.Thread(target=partial(self._perform, what, task, work), daemon=True), what)
+        except RuntimeError as error:
+            work.end()
+            log.warning("Endpoint %s waits for a thread for its %s: %s", self._name, what, error)
+            self._clock.after(_PAUSE_SECONDS, lambda: self.run(what, task))
 
     def join(self) -> None:
         """Wait for every thread but the one that calls."""
@@ -54,3 +57,19 @@ class Background:
             if not alive:
                 return
             alive[0].join()
+
+    def _begin(self, thread: threading.Thread, what: str) -> None:
+        thread.name = f"emulator-{self._name}-{what}"
+        with self._lock:
+            # Under the lock, so that whoever joins sees every thread that has started, and no other.
+            thread.start()
+            self._threads = [other for other in self._threads if other.is_alive()]
+            self._threads.append(thread)
+
+    def _perform(self, what: str, task: Callable[[], None], work: Work) -> None:
+        try:
+            task()
+        except Exception:
+            log.exception("The %s of endpoint %s failed", what, self._name)
+        finally:
+            work.end()

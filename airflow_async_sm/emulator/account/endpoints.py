@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from airflow_async_sm.emulator.account.background import Background
 from airflow_async_sm.emulator.account.fleets import Fleet, Site
+from airflow_async_sm.emulator.account.generations import Generations
 from airflow_async_sm.emulator.account.plans import EndpointPlan
-from airflow_async_sm.emulator.account.statuses import Change, EndpointStatus, SavedEndpoint
+from airflow_async_sm.emulator.account.resizing import Resizing
+from airflow_async_sm.emulator.account.statuses import UPDATABLE, Change, EndpointStatus, SavedEndpoint
+from airflow_async_sm.emulator.errors import AwsError, control_refusal
 from airflow_async_sm.emulator.scaling.metrics import Load
 from airflow_async_sm.emulator.settings.faults import EndpointImpaired, RollbackFailed
 from airflow_async_sm.emulator.settings.unknowns import UpdateInFlight
 from airflow_async_sm.emulator.work.engine import Engine
-from airflow_async_sm.emulator.work.engine import Instance as EngineInstance
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +42,27 @@ class Endpoint:
         self.arn = arn
         self.created_at = self.modified_at = site.tools.clock.now()
         self.weight = plan.weight
-        self._site = site
         self._tools = site.tools
+        # It is never held while the engine is asked for anything. The engine's lock is a leaf: whoever holds
+        # that one takes no other. Instances may be counted under this lock; a fleet holds none of its own
+        # while it calls the endpoint or the engine.
         self._lock = threading.RLock()
         self._status = EndpointStatus.CREATING
         self._failure_reason: str | None = None
         self._change: Change | None = None
         self._deployment: Mapping[str, Any] | None = None
-        self._resizing = False
+        self._resizing: Resizing | None = None
         self._closed = False
-        self._generations = 0
         self._background = Background(name, site.tools.clock)
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=site.folder))
-        self.engine = Engine(name, site.tools, broken=self._broken)
-        self._fleet = self._new_fleet(plan)
-        self._other_fleets: list[Fleet] = []
+        self._fleets = Generations(
+            endpoint=name,
+            region=region,
+            plan=plan,
+            site=site,
+            background=self._background,
+            changed=self._resized,
+        )
+        self.engine = Engine(name, site.tools, broken=self._fleets.broken)
 
     # What it is.
 
@@ -73,12 +78,17 @@ class Endpoint:
 
     @property
     def status(self) -> EndpointStatus:
-        """Its status as everybody sees it."""
+        """Its status as a caller is shown it. Each look may use up a fault."""
         if self._status is EndpointStatus.IN_SERVICE:
             key = self._tools.board.new_id("status")
             impaired = self._tools.board.draw(EndpointImpaired, key, endpoint=self.name)
             if impaired is not None:
                 return EndpointStatus(impaired.status)
+        return self._status
+
+    @property
+    def actual_status(self) -> EndpointStatus:
+        """Its status whatever callers are shown, for everybody inside the emulator."""
         return self._status
 
     @property
@@ -125,17 +135,15 @@ class Endpoint:
         self._fleet.bring_up(
             count,
             up=lambda: self._at(ready_at, self._open),
-            failed=lambda reason: self._become(EndpointStatus.FAILED, reason),
+            failed=self._fail,
         )
 
     def update(self, change: Change) -> None:
         """Begin to become something else."""
         self._become(EndpointStatus.UPDATING)
         ready_at = self.modified_at + self._tools.knobs.behaviour.update_seconds
-        fleet = self._new_fleet(change.plan)
-        with self._lock:
-            self._change = change
-            self._other_fleets.append(fleet)
+        fleet = self._fleets.add(change.plan)
+        self._change = change
         fleet.bring_up(
             change.count,
             up=lambda: self._at(ready_at, lambda: self._switch(fleet, change)),
@@ -152,8 +160,13 @@ class Endpoint:
         """
         self._fleet.set_desired(count)
         self.weight = weight
-        self._become(EndpointStatus.UPDATING)
-        self._at(self.modified_at + self._tools.knobs.behaviour.update_seconds, self._end_resizing)
+        with self._lock:
+            self._become(EndpointStatus.UPDATING)
+            self._resizing = resizing = Resizing.begin(
+                self._tools, now=self.modified_at, start_timeout=self._fleet.start_timeout
+            )
+        self._at(resizing.not_before, self._resized)
+        self._at(resizing.give_up_at, self._resized)
 
     def set_desired(self, count: int) -> None:
         """
@@ -162,11 +175,17 @@ class Endpoint:
         :param count: How many.
         :raises ValueError: more than the quota allows.
         :raises CapacityUnavailable: instances cannot be had.
+        :raises AwsError: the endpoint is changing already.
         """
         quota = self._tools.knobs.behaviour.instance_quota
         if count > quota:
             raise ValueError(f"The limit for instances of one endpoint is {quota}; {count} were asked for.")
-        self._fleet.set_desired(count)
+        with self._lock:
+            if self._status not in UPDATABLE:
+                raise in_progress(self.arn)
+            fleet = self._fleet
+        # An update that begins now finds that this came first: it is about the instances of before.
+        fleet.set_desired(count)
 
     def delete(self, gone: Callable[[], None]) -> None:
         """
@@ -189,27 +208,24 @@ class Endpoint:
         """
         Tell every part to end, without waiting for it.
 
-        :param keep: Leave open requests open; they are in :meth:`save`.
+        :param keep: Leave open requests open; the log has them.
         """
         with self._lock:
             self._closed = True
         self.engine.shut(keep=keep)
-        for fleet in self._fleets():
-            fleet.ask_to_stop()
+        self._fleets.ask_to_stop()
 
     def kill(self) -> None:
         """End the containers at once, whatever else there is."""
-        for fleet in self._fleets():
-            fleet.kill()
+        self._fleets.kill()
 
     def stop(self) -> None:
         """Take everything down at once and wait for it."""
         self.ask_to_stop()
-        self._background.join()
         self._take_down()
 
     def save(self) -> SavedEndpoint:
-        """Return what is needed to go on after a restart."""
+        """Return what is needed to go on after a restart, next to the open requests in the log."""
         with self._lock:
             return SavedEndpoint(
                 name=self.name,
@@ -224,12 +240,11 @@ class Endpoint:
                 weight=self.weight,
                 change=self._change,
                 deployment=self._deployment,
-                requests=tuple(self.engine.open_requests()),
             )
 
     def restore(self, saved: SavedEndpoint, gone: Callable[[], None]) -> None:
         """
-        Go on where an earlier emulator was. Instances start anew, and requests that ran are queued again.
+        Go on where an earlier emulator was. Instances start anew; the log's open requests are queued again.
 
         :param saved: What :meth:`save` returned there.
         :param gone: See :meth:`delete`.
@@ -237,8 +252,9 @@ class Endpoint:
         self.created_at, self.modified_at = saved.created_at, saved.modified_at
         self._status, self._failure_reason = saved.status, saved.failure_reason
         self._deployment, self.weight = saved.deployment, saved.weight
-        for request in saved.requests:
-            self.engine.restore(request)
+        for request in self._tools.requests.open_requests():
+            if (request.region, request.endpoint) == (self.region, self.name):
+                self.engine.restore(request)
         if saved.status is EndpointStatus.CREATING:
             self.create(saved.desired)
         elif saved.status is EndpointStatus.DELETING:
@@ -258,9 +274,7 @@ class Endpoint:
 
     def _switch(self, fleet: Fleet, change: Change) -> None:
         with self._lock:
-            old, self._fleet = self._fleet, fleet
-            others = [other for other in self._other_fleets if other is not fleet and not other.is_over]
-            self._other_fleets = [*others, old]
+            old = self._fleets.succeed(fleet)
             self._change = None
             self._deployment = change.deployment
             self.weight = change.weight
@@ -275,10 +289,9 @@ class Endpoint:
         return None if wait is None else self._tools.clock.now() + wait
 
     def _roll_back(self, fleet: Fleet, reason: str) -> None:
-        with self._lock:
-            self._other_fleets.remove(fleet)
-            if self._closed:
-                return
+        self._fleets.discard(fleet)
+        if self._closed:
+            return
         self._become(EndpointStatus.ROLLING_BACK, reason)
 
         def end() -> None:
@@ -292,23 +305,24 @@ class Endpoint:
 
         self._at(self.modified_at + self._tools.knobs.behaviour.rollback_seconds, end)
 
-    def _end_resizing(self) -> None:
-        """End a resizing when its time is over and its instances are there, whichever comes last."""
-        with self._lock:
-            self._resizing = True
-        self._resized()
+    def _fail(self, reason: str) -> None:
+        self._fleets.remove_folder()
+        self._become(EndpointStatus.FAILED, reason)
 
     def _resized(self) -> None:
+        """End a resizing if it is over by now."""
         with self._lock:
-            done = self._resizing and self.instances == self.desired_instances
-            if done:
-                self._resizing = False
-        if done:
+            resizing, there, wanted = self._resizing, self.instances, self.desired_instances
+            if resizing is None or not resizing.is_over(self._tools.clock.now(), complete=there == wanted):
+                return
+            self._resizing = None
             self._become(EndpointStatus.IN_SERVICE)
+        if there != wanted:
+            log.warning("Endpoint %s has %d instances so far; it shall have %d", self.name, there, wanted)
 
-    def _broken(self, instance: EngineInstance, vanished: bool) -> None:
-        for fleet in self._fleets():
-            fleet.broken(instance, vanished)
+    @property
+    def _fleet(self) -> Fleet:
+        return self._fleets.current
 
     def _at(self, moment: float, call: Callable[[], None]) -> None:
         """Do something at a moment, or now if it is over, unless the emulator stops."""
@@ -326,26 +340,11 @@ class Endpoint:
             self.modified_at = self._tools.clock.now()
         log.info("Endpoint %s is %s%s", self.name, status, f": {reason}" if reason else "")
 
-    def _new_fleet(self, plan: EndpointPlan) -> Fleet:
-        self._generations += 1
-        return Fleet(
-            endpoint=self.name,
-            region=self.region,
-            plan=plan,
-            folder=self._folder / str(self._generations),
-            site=self._site,
-            background=self._background,
-            changed=self._resized,
-        )
-
-    def _fleets(self) -> list[Fleet]:
-        with self._lock:
-            return [self._fleet, *self._other_fleets]
-
     def _take_down(self) -> None:
         self.engine.close(_JOIN_SECONDS)
-        for fleet in self._fleets():
-            fleet.ask_to_stop()
-        for fleet in self._fleets():
-            fleet.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._fleets.stop()
+
+
+def in_progress(arn: str) -> AwsError:
+    """Return the refusal to change an endpoint that is changing."""
+    return control_refusal(f'Cannot update in-progress endpoint "{arn}".')

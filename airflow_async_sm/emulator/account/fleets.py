@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from airflow_async_sm.emulator.account.background import Background
+from airflow_async_sm.emulator.account.instances import Instance, Roster
 from airflow_async_sm.emulator.account.plans import EndpointPlan
-from airflow_async_sm.emulator.models.containers import Container
-from airflow_async_sm.emulator.models.images import Images, Stand
-from airflow_async_sm.emulator.models.kinds import new_container
-from airflow_async_sm.emulator.models.model_data import ProvisioningFailed, unpack_model_data
+from airflow_async_sm.emulator.account.workshop import Workshop
+from airflow_async_sm.emulator.models.containers import ProvisioningFailed
+from airflow_async_sm.emulator.models.images import Images
 from airflow_async_sm.emulator.scaling.scalable import CapacityUnavailable
 from airflow_async_sm.emulator.settings.faults import InsufficientCapacity
 from airflow_async_sm.emulator.work.engine import Engine
@@ -30,6 +29,10 @@ NO_CAPACITY: Final = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please "
     "retry using a different ML instance type or after some time."
 )
+# The pause before an instance is tried again that did not come up; it doubles with the failures in a row, up
+# to so often. What does not come up now will hardly do so at once, also where starts take no time otherwise.
+_FIRST_PAUSE: Final = 5.0
+_DOUBLINGS: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +46,11 @@ class Site:
     tools: Tools
 
 
-@dataclass(slots=True, eq=False)
-class Instance:
-    """One instance. Its container is another one after a restart."""
-
-    name: str
-    number: int
-    concurrency: int
-    container: Container
-    in_service: bool = False
-
-
 class Fleet:
     """
     The instances of one configuration.
 
-    It calls its engine without holding its own lock, because the engine calls back while it holds its own.
+    It holds no lock while it calls its engine, or whoever hears of changes.
 
     :param endpoint: Name of the endpoint.
     :param region: Region of the endpoint.
@@ -82,18 +74,25 @@ class Fleet:
     ) -> None:
         self.plan = plan
         self._endpoint = endpoint
-        self._region = region
-        self._folder = folder
-        self._site = site
         self._tools = site.tools
         self._background = background
         self._changed = changed
-        self._lock = threading.RLock()
-        self._stand: Stand | None = None
-        self._instances: list[Instance] = []
+        self._roster = Roster()
+        self._workshop = Workshop(
+            endpoint=endpoint,
+            region=region,
+            plan=plan,
+            folder=folder,
+            url=site.url,
+            images=site.images,
+            storage=site.storage,
+            knobs=site.tools.knobs,
+        )
         self._numbers = 0
-        self._desired = 0
+        self._failures = 0
         self._engine: Engine | None = None
+        self._finishing: set[str] = set()
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._over = False
 
@@ -105,13 +104,19 @@ class Fleet:
     @property
     def desired(self) -> int:
         """How many instances there shall be."""
-        return self._desired
+        return self._roster.desired
 
     @property
     def in_service(self) -> int:
         """How many instances serve."""
-        with self._lock:
-            return sum(instance.in_service for instance in self._instances)
+        return self._roster.in_service
+
+    @property
+    def start_timeout(self) -> float:
+        """Seconds of real time that a container has for its first healthy ping."""
+        return self._workshop.start_timeout
+
+    # What is done to it.
 
     def bring_up(self, count: int, *, up: Callable[[], None], failed: Callable[[str], None]) -> None:
         """
@@ -121,10 +126,10 @@ class Fleet:
         :param up: Called when every one is healthy. They serve from :meth:`serve` on.
         :param failed: Called with the reason if that does not happen. Everything has been stopped by then.
         """
-        self._desired = count
+        self._roster.want(count)
 
         def perform() -> None:
-            reason = self._try_to_bring_up(count)
+            reason = self._try_to_bring_up()
             if reason is not None:
                 self.stop()
                 failed(reason)
@@ -135,15 +140,15 @@ class Fleet:
 
     def serve(self, engine: Engine) -> None:
         """Let the instances work on a queue, and keep their number from now on."""
-        with self._lock:
-            self._engine = engine
-            instances = list(self._instances)
-        for instance in instances:
+        self._engine = engine
+        for instance in self._roster.ready():
             self._join(instance)
 
     def wake(self, engine: Engine, count: int) -> None:
         """Serve a queue without an instance at first, and begin to start ``count`` of them."""
-        self._background.run("wake", lambda: self._wake(engine, count))
+        self._engine = engine
+        self._roster.want(count)
+        self._fill(self._tools.knobs.behaviour.instance_start_seconds)
 
     def set_desired(self, count: int) -> None:
         """
@@ -152,102 +157,102 @@ class Fleet:
         :param count: How many there shall be. The newest go first.
         :raises CapacityUnavailable: more are wanted, and they cannot be had.
         """
-        if count > self._desired and self._has_no_capacity():
+        if count > self.desired and self._has_no_capacity():
             raise CapacityUnavailable(NO_CAPACITY)
-        with self._lock:
-            self._desired = count
-            surplus, self._instances = self._instances[count:], self._instances[:count]
-        for instance in surplus:
-            self._leave(instance)
-        self._fill()
+        for instance in self._roster.want(count):
+            self._see_off(instance)
+        self._fill(self._tools.knobs.behaviour.instance_start_seconds)
         self._changed()
 
     def broken(self, instance: EngineInstance, vanished: bool) -> None:
         """
         Hear that an instance cannot be used; the engine has let go of it.
 
-        :param instance: Which one.
+        :param instance: Which one; that of another fleet is none of our business.
         :param vanished: Whether the whole instance is gone, and not just its container.
         """
-        for ours in self._instances:
-            if ours is instance:
-                break
-        else:
+        if not isinstance(instance, Instance) or not self._roster.is_wanted(instance):
             return
-        if vanished:
-            self._replace(ours)
-        else:
+        if not vanished and self._roster.start_again(instance):
             pause = self._tools.knobs.behaviour.container_restart_seconds
-            self._tools.clock.after(pause, lambda: self._run(f"restart-{ours.number}", ours, self._restart))
+            self._tools.clock.after(pause, lambda: self._begin_to_start(instance, "restart"))
+            return
+        self._replace(instance, self._tools.knobs.behaviour.instance_start_seconds)
+        self._finished(instance.name)
 
     def retire(self, *, requeue: bool, until: float | None) -> None:
         """
-        Take no more requests, and stop when the running ones have ended.
+        Take no more requests, start nothing more, and stop when the running ones have ended.
 
         :param requeue: Give the running ones back to the queue instead.
         :param until: When what is still running is given up, or ``None`` for never.
         """
-        with self._lock:
-            engine, self._engine = self._engine, None
-            instances = list(self._instances)
-            left = {instance.name for instance in instances}
-
-        def give_up() -> None:
-            for instance in instances:
-                if engine is not None:
-                    engine.lose(instance, requeue=requeue)
-
-        def gone(name: str) -> None:
-            left.discard(name)
-            if not left:
-                self._background.run("retirement", self.stop)
-
-        if engine is None or not instances:
+        engine = self._engine
+        serving, others = self._roster.retire()
+        for instance in others:
+            self._see_off(instance)
+        if engine is None or not serving:
             self._background.run("retirement", self.stop)
             return
-        for instance in instances:
-            engine.detach(instance, partial(gone, instance.name))
+
+        def give_up() -> None:
+            for instance in serving:
+                engine.lose(instance, requeue=requeue)
+
+        with self._lock:
+            self._finishing = {instance.name for instance in serving}
+        for instance in serving:
+            engine.detach(instance, partial(self._finished, instance.name))
         if requeue:
             give_up()
         elif until is not None:
             self._tools.clock.at(until, give_up)
 
+    def _finished(self, name: str) -> None:
+        """Note that an instance of a retired fleet has nothing more to do. The last one ends the fleet."""
+        with self._lock:
+            if name not in self._finishing:
+                return
+            self._finishing.remove(name)
+            last = not self._finishing
+        if last:
+            self._background.run("retirement", self.stop)
+
+    # How it ends.
+
     def ask_to_stop(self) -> None:
-        """Tell every container to end, without waiting for it."""
+        """Tell every container to end, without waiting for it. From now on nothing is started."""
+        self._roster.close()
         self._stopping.set()
-        for instance in self._all():
-            instance.container.ask_to_stop()
+        for container in self._roster.containers():
+            container.ask_to_stop()
 
     def kill(self) -> None:
-        """End the containers at once."""
-        for instance in self._all():
-            instance.container.kill()
+        """End the containers at once, also of instances that leave."""
+        self._roster.close()
+        self._stopping.set()
+        for container in self._roster.containers():
+            container.kill()
 
     def stop(self) -> None:
         """Take everything down, and wait for it."""
         self.ask_to_stop()
-        for instance in self._all():
-            instance.container.stop()
-        with self._lock:
-            self._instances = []
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for container in self._roster.containers():
+            container.stop()
+        self._roster.clear()
+        self._workshop.close()
         self._over = True
 
-    def _all(self) -> list[Instance]:
-        with self._lock:
-            return list(self._instances)
+    # How instances come.
 
-    def _try_to_bring_up(self, count: int) -> str | None:
+    def _try_to_bring_up(self) -> str | None:
         try:
             if self._has_no_capacity():
                 return NO_CAPACITY
-            self._prepare()
-            instances = [self._new_instance() for _ in range(count)]
-            with self._lock:
-                self._instances = instances
+            self._workshop.prepare()
+            instances = self._roster.fill(self._new_instance)
             for instance in instances:
-                if not self._stopping.is_set():
-                    instance.container.start()
+                self._launch(instance)
             for instance in instances:
                 self._wait_until_healthy(instance)
         except ProvisioningFailed as failure:
@@ -257,92 +262,92 @@ class Fleet:
             return "The emulator itself failed; see its log."
         return None
 
-    def _prepare(self) -> None:
-        self._stand = self._site.images.find(self.plan.image)
-        if self._stand is None:
-            raise ProvisioningFailed(
-                f'Requested image "{self.plan.image}" not found. Tell the emulator which command or running '
-                "server stands for it."
-            )
-        model_folder = self._folder / "model"
-        model_folder.mkdir(parents=True)
-        unpack_model_data(self.plan.model_data_url, model_folder, self._site.storage)
+    def _fill(self, delay: float) -> None:
+        """Plan the start of as many instances as are missing."""
+        for instance in self._roster.fill(self._new_instance):
+            self._tools.clock.after(delay, partial(self._begin_to_start, instance, "start"))
 
-    def _wake(self, engine: Engine, count: int) -> None:
-        try:
-            self._prepare()
-        except ProvisioningFailed as failure:
-            log.warning("Endpoint %s comes back without an instance: %s", self._endpoint, failure)
-            return
-        with self._lock:
-            self._engine = engine
-            self._desired = count
-        self._fill()
-
-    def _fill(self) -> None:
-        """Begin to start as many instances as are missing."""
-        with self._lock:
-            missing = self._desired - len(self._instances)
-            new = [self._new_instance() for _ in range(missing)]
-            self._instances += new
-        delay = self._tools.knobs.behaviour.instance_start_seconds
-        for instance in new:
-            self._start_after(delay, instance)
-
-    def _start_after(self, delay: float, instance: Instance) -> None:
-        self._tools.clock.after(delay, lambda: self._run(f"start-{instance.number}", instance, self._start))
-
-    def _run(self, what: str, instance: Instance, task: Callable[[Instance], None]) -> None:
-        if not self._stopping.is_set() and instance in self._all():
-            self._background.run(what, lambda: task(instance))
+    def _begin_to_start(self, instance: Instance, what: str) -> None:
+        if self._roster.is_wanted(instance) and not self._stopping.is_set():
+            self._background.run(f"{what}-{instance.number}", lambda: self._start(instance))
 
     def _start(self, instance: Instance) -> None:
         try:
-            instance.container.start()
-            self._wait_until_healthy(instance)
-        except ProvisioningFailed as failure:
-            log.warning("Instance %s of endpoint %s: %s", instance.name, self._endpoint, failure)
-            instance.container.stop()
-            self._replace(instance)
+            if instance.current is not None:
+                log.info("The container of instance %s is started again", instance.name)
+                instance.current.stop()
+            if self._launch(instance):
+                self._wait_until_healthy(instance)
+        except Exception as failure:  # noqa: BLE001 - this instance has not come up; another one may
+            self._take_failure(instance, failure)
             return
-        if instance in self._all() and not self._stopping.is_set():
-            self._join(instance)
-        else:
-            instance.container.stop()
+        self._failures = 0
+        self._join(instance)
 
-    def _restart(self, instance: Instance) -> None:
-        log.info("The container of instance %s is started again", instance.name)
-        instance.container.stop()
-        instance.container = self._new_container(instance.number)
-        self._start(instance)
-
-    def _replace(self, instance: Instance) -> None:
-        with self._lock:
-            if instance not in self._instances:
-                return
-            self._instances.remove(instance)
-        instance.in_service = False
-        self._background.run(f"removal-{instance.number}", instance.container.stop)
-        self._fill()
-        self._changed()
-
-    def _join(self, instance: Instance) -> None:
-        engine = self._engine
-        if engine is not None:
-            instance.in_service = True
-            engine.attach(instance)
-            self._changed()
-
-    def _leave(self, instance: Instance) -> None:
-        instance.in_service = False
-        if self._engine is not None:
-            self._engine.lose(instance)
-        instance.container.ask_to_stop()
-        self._background.run(f"removal-{instance.number}", instance.container.stop)
+    def _launch(self, instance: Instance) -> bool:
+        """Start a new container for an instance; return whether that was still wanted."""
+        container = self._workshop.new_container(instance.number)
+        if not self._roster.equip(instance, container):
+            return False
+        container.start()
+        return True
 
     def _wait_until_healthy(self, instance: Instance) -> None:
-        limit = self.plan.start_timeout or self._tools.knobs.behaviour.container_start_timeout
-        instance.container.wait_until_healthy(limit, self._stopping)
+        instance.container.wait_until_healthy(self.start_timeout, self._stopping)
+        self._roster.make_ready(instance)
+
+    def _take_failure(self, instance: Instance, failure: Exception) -> None:
+        if not self._roster.is_wanted(instance) or self._stopping.is_set():
+            return  # It is no wonder: somebody has stopped it meanwhile.
+        # A model's failure speaks for itself; of one of the emulator the place is shown.
+        trace = None if isinstance(failure, ProvisioningFailed) else failure
+        log.warning(
+            "Instance %s of endpoint %s did not come up: %s",
+            instance.name,
+            self._endpoint,
+            failure,
+            exc_info=trace,
+        )
+        pause = _FIRST_PAUSE * 2 ** min(self._failures, _DOUBLINGS)
+        self._failures += 1
+        self._replace(instance, max(pause, self._tools.knobs.behaviour.instance_start_seconds))
+
+    def _join(self, instance: Instance) -> None:
+        """Hand an instance to the queue, if there is one and nobody else does so."""
+        engine = self._engine
+        if engine is None or not self._roster.join(instance):
+            return
+        if not engine.attach(instance):
+            self._roster.not_joined(instance)
+            self._see_off(instance)
+        elif not self._roster.joined(instance):
+            # It had to go while it was being handed over. Nobody has counted on it, so nothing is lost.
+            self._see_off(instance, requeue=True)
+        self._changed()
+
+    # How instances go.
+
+    def _replace(self, instance: Instance, delay: float) -> None:
+        if self._roster.leave(instance):
+            self._see_off(instance)
+        self._fill(delay)
+        self._changed()
+
+    def _see_off(self, instance: Instance, *, requeue: bool = False) -> None:
+        """Take an instance away from the queue, if that has it, and begin to stop its container."""
+        if self._engine is not None:
+            self._engine.lose(instance, requeue=requeue)
+        container = instance.current
+        if container is None:
+            self._roster.forget(instance)
+            return
+
+        def remove() -> None:
+            container.stop()
+            self._roster.forget(instance)
+
+        container.ask_to_stop()
+        self._background.run(f"removal-{instance.number}", remove)
 
     def _has_no_capacity(self) -> bool:
         key = self._tools.board.new_id("capacity")
@@ -351,22 +356,8 @@ class Fleet:
     def _new_instance(self) -> Instance:
         self._numbers += 1
         asynchronous, behaviour = self.plan.asynchronous, self._tools.knobs.behaviour
-        concurrency = (asynchronous and asynchronous.concurrency) or behaviour.default_concurrency
         return Instance(
             name=f"i-{self._tools.board.new_id('instance').replace('-', '')[:17]}",
             number=self._numbers,
-            concurrency=concurrency,
-            container=self._new_container(self._numbers),
-        )
-
-    def _new_container(self, number: int) -> Container:
-        return new_container(
-            self._stand or [],
-            name=f"{self._endpoint}/{number}",
-            url=self._site.url,
-            region=self._region,
-            model_folder=self._folder / "model",
-            environment=self.plan.environment,
-            log_path=self._folder / f"container-{number}.log",
-            behaviour=self._tools.knobs.behaviour,
+            concurrency=(asynchronous and asynchronous.concurrency) or behaviour.default_concurrency,
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from airflow_async_sm.core.limits import CONTROL, InvalidInput, NumberLimit
+from airflow_async_sm.emulator.account.wording import check_choice, check_number
 from airflow_async_sm.emulator.errors import constraint, control_refusal
 
 _DEFAULT_PAGE: Final = 10
-_LARGEST_PAGE: Final = 100
+_PAGE_SIZE: Final = NumberLimit(CONTROL, "MaxResults", 1, 100, "endpoints")
 _SORT_MEMBER: Final = {"Name": "EndpointName", "CreationTime": "CreationTime", "Status": "EndpointStatus"}
 
 
@@ -22,8 +24,11 @@ def list_page(summaries: Iterable[dict[str, Any]], request: Mapping[str, Any]) -
     """
     size = request.get("MaxResults", _DEFAULT_PAGE)
     sort_by = request.get("SortBy", "CreationTime")
-    if not 1 <= size <= _LARGEST_PAGE or sort_by not in _SORT_MEMBER:
-        raise control_refusal(constraint(f"MaxResults is {size!r}, SortBy is {sort_by!r}."))
+    try:
+        check_number(_PAGE_SIZE, "maxResults", size)
+        check_choice(_SORT_MEMBER, "sortBy", sort_by)
+    except InvalidInput as refusal:
+        raise control_refusal(constraint(str(refusal))) from refusal
     member = _SORT_MEMBER[sort_by]
     chosen = sorted(
         (summary for summary in summaries if _matches(summary, request)),

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import Any, Final
 
 from airflow_async_sm.emulator.account.plans import EndpointPlan
-from airflow_async_sm.emulator.work.endings import Request
 
 
 class EndpointStatus(StrEnum):
@@ -73,4 +72,3 @@ class SavedEndpoint:
     weight: float
     change: Change | None
     deployment: Mapping[str, Any] | None
-    requests: tuple[Request, ...]

@@ -8,12 +8,9 @@ contract has nothing but the ping. It happens in real time: the server is a real
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import logging
-import os
 import signal
-import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -23,6 +20,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from airflow_async_sm.emulator.models.ports import free_port, is_served
+from airflow_async_sm.emulator.models.processes import ProcessGroup
 from airflow_async_sm.emulator.settings.behaviours import Behaviour
 
 log = logging.getLogger(__name__)
@@ -195,8 +193,9 @@ class ProcessContainer(ListeningContainer):
         self._lock = threading.Lock()
         self._starts = 0
         self._address: Address | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: ProcessGroup | None = None
         self._kill_at: float | None = None
+        self._killed = False
 
     @property
     def address(self) -> Address | None:
@@ -204,10 +203,10 @@ class ProcessContainer(ListeningContainer):
 
     @property
     def ended(self) -> str | None:
-        process = self._process
-        if process is None:
+        processes = self._processes
+        if processes is None:
             return None if self._kill_at is None else "a stop before its start"
-        code = process.poll()
+        code = processes.code
         if code is None:
             return None
         return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
@@ -224,24 +223,22 @@ class ProcessContainer(ListeningContainer):
         variables = {**self._environment, "SAGEMAKER_BIND_TO_PORT": str(self._address.port)}
         with self._log_path.open("ab") as output:
             try:
-                self._process = subprocess.Popen(
-                    self._command,
-                    env=variables,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+                processes = ProcessGroup(self._command, environment=variables, output=output)
             except OSError as error:
                 raise ProvisioningFailed(f"The container's command cannot be started: {error}.") from error
+        self._processes = processes
+        if self._killed:  # It came between the decision to start and the start.
+            processes.kill()
 
     def _start_again(self) -> bool:
         """Start it on another port if somebody else took the first one between its choice and its use."""
         with self._lock:
-            if self._starts != 1 or self._kill_at is not None or self._address is None:
+            if self._starts != 1 or self._kill_at is not None:
+                return False
+            if self._address is None or self._processes is None:
                 return False
             # What it may have left behind must not look like somebody else.
-            self._signal(signal.SIGKILL)
+            self._processes.end()
             if not is_served(self._address.port):
                 return False
             log.info("Container %s found its port %d taken; it gets another", self._name, self._address.port)
@@ -253,31 +250,30 @@ class ProcessContainer(ListeningContainer):
         with self._lock:
             if self._kill_at is None:
                 self._kill_at = time.monotonic() + self._behaviour.container_stop_grace
-                self._signal(signal.SIGTERM)
+                if self._processes is not None:
+                    self._processes.ask_to_end()
 
     def kill(self) -> None:
         """See :meth:`Container.kill`."""
         # Without the lock: this is for somebody who has interrupted its holder.
+        self._killed = True
         self._kill_at = self._kill_at or time.monotonic()
-        self._signal(signal.SIGKILL)
+        if self._processes is not None:
+            self._processes.kill()
 
     def crash(self) -> None:
         """See :meth:`Container.crash`."""
         self._crashed = True
-        self._signal(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
+        if self._processes is not None:
+            self._processes.end()
 
     def stop(self) -> None:
         """See :meth:`Container.stop`."""
         self.ask_to_stop()
-        if self._process is None:
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(0.0, (self._kill_at or 0.0) - time.monotonic()))
-        # The leader may have gone and left children behind.
-        self.kill()
-        self._process.wait()
+        if self._processes is not None:
+            self._processes.wait(max(0.0, (self._kill_at or 0.0) - time.monotonic()))
+            # The leader may have gone and left children behind.
+            self._processes.end()
 
     def log_tail(self) -> str:
         """See :meth:`Container.log_tail`."""
@@ -287,8 +283,3 @@ class ProcessContainer(ListeningContainer):
                 return output.read().decode("utf-8", errors="replace")
         except FileNotFoundError:
             return ""
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)

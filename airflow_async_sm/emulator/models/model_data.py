@@ -11,8 +11,6 @@ from typing import BinaryIO, Protocol
 from airflow_async_sm.emulator.errors import StorageError
 from airflow_async_sm.emulator.models.containers import ProvisioningFailed
 
-__all__ = ["ProvisioningFailed", "unpack_model_data"]
-
 
 class _Opener(Protocol):
     def open(self, location: str) -> tuple[BinaryIO, int]: ...

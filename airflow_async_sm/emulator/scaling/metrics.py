@@ -54,6 +54,7 @@ UNITS: Final[Mapping[Metric, str]] = MappingProxyType(
     }
 )
 
+# How many of the units in which times are published are in a second.
 _PER_SECOND: Final = {"Seconds": 1.0, "Milliseconds": 1_000.0, "Microseconds": 1_000_000.0}
 
 
@@ -192,9 +193,7 @@ class Metrics:
         """
         self._add(region, endpoint, variant, Metric(name), float(value))
 
-    def observe(
-        self, region: str, endpoint: str, variant: str | None, name: str, value: float, unit: str
-    ) -> None:
+    def observe(self, region: str, endpoint: str, variant: str | None, name: str, seconds: float) -> None:
         """
         Note a measured time.
 
@@ -202,18 +201,13 @@ class Metrics:
         :param endpoint: Its name, spelled as its creator did.
         :param variant: The variant's name.
         :param name: One of :class:`Metric`.
-        :param value: The time.
-        :param unit: The unit of ``value``: ``Seconds``, ``Milliseconds`` or ``Microseconds``. It is published
-            in the metric's own unit.
-        :raises ValueError: there is no such metric or unit, or the metric is not a time.
+        :param seconds: The time. It is published in the metric's own unit.
+        :raises ValueError: there is no such metric, or it is not a time.
         """
         metric = Metric(name)
-        published = UNITS[metric]
-        if published not in _PER_SECOND or unit not in _PER_SECOND:
-            raise ValueError(f"{metric} is published in {published} and cannot be observed in {unit}.")
-        if unit != published:
-            value = value / _PER_SECOND[unit] * _PER_SECOND[published]
-        self._add(region, endpoint, variant, metric, value)
+        if UNITS[metric] not in _PER_SECOND:
+            raise ValueError(f"{metric} is published in {UNITS[metric]}, and is not a time.")
+        self._add(region, endpoint, variant, metric, seconds * _PER_SECOND[UNITS[metric]])
 
     def take(self) -> Iterator[tuple[str, Measurement]]:
         """Forget what was collected, and return it: regions with measurements."""

@@ -6,14 +6,15 @@ This module and the one for alarms are the only places of the room that know how
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from moto.applicationautoscaling.models import applicationautoscaling_backends
-from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
+from moto.cloudwatch.models import CloudWatchBackend, MetricDatum, cloudwatch_backends
 
 from airflow_async_sm.emulator.scaling.activities import DIMENSION
 from airflow_async_sm.emulator.scaling.alarms import AlarmState
@@ -24,6 +25,32 @@ from airflow_async_sm.emulator.scaling.sources import Statistic
 
 # CloudWatch keeps values of one minute for fifteen days.
 _KEPT_SECONDS: Final = 15 * 24 * 3600.0
+
+
+@contextlib.contextmanager
+def metrics_listed_once() -> Iterator[None]:
+    """
+    Let moto list every metric once.
+
+    It means to, but takes metrics with two dimensions for different ones whenever it compares them, so that
+    every minute of a variant would be listed.
+    """
+    # A method is replaced on purpose; a test holds its original to what was read when this was written.
+    backend: Any = CloudWatchBackend
+    original = backend.get_filtered_metrics
+    backend.get_filtered_metrics = _filtered_metrics
+    try:
+        yield
+    finally:
+        backend.get_filtered_metrics = original
+
+
+def _filtered_metrics(self: Any, metric_name: str, namespace: str, dimensions: Any) -> list[Any]:
+    found: dict[tuple[str, str, frozenset[tuple[str, str]]], Any] = {}
+    for datum in self.get_all_metrics():
+        if datum.filter(namespace=namespace, name=metric_name, dimensions=dimensions):
+            found.setdefault(_metric_key(datum), datum)
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +72,7 @@ class Readings:
         for datum in data:
             if datum.timestamp >= oldest:
                 moment = datum.timestamp.replace(tzinfo=UTC).timestamp()
-                dimensions = frozenset((pair.name, pair.value) for pair in datum.dimensions)
-                self._data.setdefault((datum.namespace, datum.name, dimensions), []).append((moment, datum))
+                self._data.setdefault(_metric_key(datum), []).append((moment, datum))
 
     def value(self, statistic: Statistic, start: float, end: float) -> float | None:
         """Return a statistic from ``start`` until before ``end``, or ``None`` if there is no data."""
@@ -155,6 +181,10 @@ class MotoScaling:
 
     def _autoscaling(self, region: str) -> Any:
         return applicationautoscaling_backends[self._account_id][region]
+
+
+def _metric_key(datum: Any) -> tuple[str, str, frozenset[tuple[str, str]]]:
+    return datum.namespace, datum.name, frozenset((pair.name, pair.value) for pair in datum.dimensions)
 
 
 def _policy(stored: Any) -> Policy:

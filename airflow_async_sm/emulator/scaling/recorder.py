@@ -48,9 +48,7 @@ class Recorder:
             (Metric.UPLOAD_LATENCY, ending.upload_seconds),
         ):
             if seconds is not None:
-                self._metrics.observe(
-                    request.region, request.endpoint, request.variant, metric, seconds, "Seconds"
-                )
+                self._metrics.observe(request.region, request.endpoint, request.variant, metric, seconds)
 
     def _count(self, request: Request, metric: Metric, value: float = 1) -> None:
         self._metrics.count(request.region, request.endpoint, request.variant, metric, value)

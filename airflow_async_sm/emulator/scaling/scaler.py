@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from airflow_async_sm.emulator.scaling.alarms import MINUTE
 from airflow_async_sm.emulator.scaling.capacity import CapacityChanges
 from airflow_async_sm.emulator.scaling.following import PolicyFollower
 from airflow_async_sm.emulator.scaling.metrics import Measurement, Metrics, Summary
-from airflow_async_sm.emulator.scaling.moto_scaling import MotoScaling
+from airflow_async_sm.emulator.scaling.moto_scaling import MotoScaling, metrics_listed_once
 from airflow_async_sm.emulator.scaling.policies import Bounds
 from airflow_async_sm.emulator.scaling.scalable import Scalable
 from airflow_async_sm.emulator.scaling.schedules import BadSchedule, parse_schedule
@@ -28,7 +29,8 @@ class Scaler:
     Everything happens at full minutes of the clock, in a thread that exists only for that moment: the metrics
     of the minute that is over go to CloudWatch, scheduled actions run, every alarm that triggers a policy of
     a variant is evaluated, and of each variant at most one policy is followed. What a client's call causes at
-    once is in :class:`~airflow_async_sm.emulator.scaling.calls.ScalingCalls`.
+    once is in :class:`~airflow_async_sm.emulator.scaling.calls.ScalingCalls`. While it runs, moto lists every
+    metric once, as CloudWatch does.
 
     :param clock: Where time comes from.
     :param metrics: What the endpoints count. The scaler empties it every minute.
@@ -53,11 +55,13 @@ class Scaler:
         self._stopped = True
         self._timer: Timer | None = None
         self._thread: threading.Thread | None = None
+        self._replaced = contextlib.ExitStack()
 
     def start(self) -> None:
         """Begin with the next full minute."""
         with self._lock:
             self._stopped = False
+        self._replaced.enter_context(metrics_listed_once())
         following = _next_minute(self.clock.now())
         self._done_until = following - MINUTE
         self._arm(following)
@@ -71,6 +75,7 @@ class Scaler:
             thread = self._thread
         if thread is not None:
             thread.join()
+        self._replaced.close()
 
     def reset(self) -> None:
         """Forget activities, cooldowns and what was counted. What moto stores is moto's to forget."""

@@ -6,7 +6,7 @@ import secrets
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import Random
 from typing import TypeVar
 
@@ -61,6 +61,16 @@ class FaultBoard:
             self._hits.clear()
             for fault in new:
                 self._add(fault)
+
+    def save(self) -> dict[str, int]:
+        """Return how many ids have been made for each purpose, for a later board of the same seed."""
+        with self._lock:
+            return dict(self._ids)
+
+    def restore(self, saved: Mapping[str, int]) -> None:
+        """Go on with ids where an earlier board was: none is made twice."""
+        with self._lock:
+            self._ids = Counter(saved)
 
     def reset(self, faults: Iterable[Fault] = ()) -> None:
         """Begin as a new board does: with these faults, and with ids and chance from the start."""

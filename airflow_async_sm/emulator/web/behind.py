@@ -72,8 +72,8 @@ class RuntimeCalls(Protocol):
     ) -> tuple[str, str, str | None]:
         """Answer ``InvokeEndpointAsync`` with the inference id and the two locations."""
 
-    def invoke(self, region: str, name: str) -> AwsError:
-        """Return the refusal of ``InvokeEndpoint``."""
+    def invoke(self, region: str, name: str, operation: str) -> AwsError:
+        """Return the refusal of ``InvokeEndpoint`` or ``InvokeEndpointWithResponseStream``."""
 
 
 class Scaling(Protocol):

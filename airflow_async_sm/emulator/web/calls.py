@@ -68,6 +68,22 @@ _TARGETS: Final = {
     "Logs_20140328": "logs",
 }
 _SIGNING_NAMES: Final = {"monitoring": "cloudwatch"}
+# Services that answer in XML, by the names that they are signed for. The others, S3 aside, answer in JSON.
+_XML: Final = frozenset(
+    {
+        "autoscaling",
+        "cloudformation",
+        "cloudfront",
+        "ec2",
+        "elasticloadbalancing",
+        "iam",
+        "rds",
+        "redshift",
+        "route53",
+        "sns",
+        "sts",
+    }
+)
 
 _CREDENTIAL: Final = re.compile(r"Credential=([^/\s,]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 _OLD_CREDENTIAL: Final = re.compile(r"AWS ([^:\s]+):")
@@ -160,6 +176,11 @@ def is_form(environ: Mapping[str, Any]) -> bool:
     return kind.startswith("application/x-www-form-urlencoded")
 
 
+def is_internal(environ: Mapping[str, Any]) -> bool:
+    """Return whether the emulator calls itself."""
+    return INTERNAL_AGENT in environ.get("HTTP_USER_AGENT", "")
+
+
 def identify(environ: Mapping[str, Any], form: bytes = b"") -> Call:
     """
     Return which call a request is.
@@ -168,7 +189,7 @@ def identify(environ: Mapping[str, Any], form: bytes = b"") -> Call:
     :param form: Its body, if :func:`is_form` says that it is needed.
     """
     scope = _scope(environ)
-    internal = INTERNAL_AGENT in environ.get("HTTP_USER_AGENT", "")
+    internal = is_internal(environ)
     head = environ["REQUEST_METHOD"] == "HEAD"
     call = (
         _by_target(environ, scope)
@@ -237,7 +258,8 @@ def _by_action(environ: Mapping[str, Any], scope: _Scope, form: bytes) -> Call |
 
 def _other(scope: _Scope) -> Call:
     service = _SIGNING_NAMES.get(scope.service or "", scope.service)
-    return Call(service, None, Protocol.REST_JSON, scope.region, scope.access_key_id)
+    protocol = Protocol.QUERY if scope.service in _XML else Protocol.REST_JSON
+    return Call(service, None, protocol, scope.region, scope.access_key_id)
 
 
 def _s3(environ: Mapping[str, Any], scope: _Scope) -> Call:

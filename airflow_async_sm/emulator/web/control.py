@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 # AWS gives no new bucket such a name: underscores are not allowed in one.
 PAGES: Final = "/_emulator/"
 
+# A number of a request, and a hundred years in seconds: more than that is a mistake.
+_DIGITS: Final = 18
+_LONGEST: Final = 3_155_760_000
+# How much of a bad value is repeated in the text about it.
+_SHOWN: Final = 40
+
 _HEADERS: Final = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
 Query = Mapping[str, str]
@@ -166,6 +172,8 @@ def _body(environ: WSGIEnvironment) -> Any:
         return json.loads(content) if content else {}
     except ValueError as error:
         raise _Refused(f"The body is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise _Refused("The body is not JSON that can be read: it is nested too deeply.") from error
 
 
 def _read_faults(body: list[Any]) -> list[Fault]:
@@ -188,13 +196,18 @@ def _state(name: str | None) -> RequestState | None:
 
 def _whole(query: Query, name: str, default: int) -> int:
     text = query.get(name, str(default))
-    if not (text.isascii() and text.isdecimal()):
-        raise SettingError((name,), f"is {text!r}; it must be a whole number of at least 0.")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+        raise SettingError(
+            (name,),
+            f"is {text[:_SHOWN]!r}; it must be a whole number of at least 0 with at most {_DIGITS} digits.",
+        )
     return int(text)
 
 
 def _seconds(body: Mapping[str, Any], name: str, default: float) -> float:
     value = body.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise SettingError((name,), f"is {value!r}; it must be a number of seconds, at least 0.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LONGEST:
+        raise SettingError(
+            (name,), f"is {str(value)[:_SHOWN]}; it must be a number of seconds from 0 to {_LONGEST:,}."
+        )
     return float(value)

@@ -31,8 +31,14 @@ _JOIN_SECONDS = 3.0
 
 def moto_application() -> WSGIApplication:
     """Return moto as one application that tells services apart by the request's signature."""
-    application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+    application: WSGIApplication = DomainDispatcherApplication(_service_application)
     return application
+
+
+def _service_application(service: Any) -> Any:
+    if service is None:  # moto would stumble over it, and only say so in a traceback.
+        raise NotImplementedError
+    return create_backend_app(service)
 
 
 def reset_moto() -> None:
@@ -76,6 +82,9 @@ class _Handler(MotoRequestHandler):
     # The header and the body of an answer are two writes; without this the second one can wait for the
     # client.
     disable_nagle_algorithm = True
+    # What is no HTTP is answered before there is a call, so there is no protocol to answer in.
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(code)d %(message)s\n"
 
     def connection_dropped(self, error: BaseException, environ: WSGIEnvironment | None = None) -> None:
         """Close the connection: its client is gone, or is to be left without an answer."""

@@ -10,7 +10,8 @@ from airflow_async_sm.emulator.settings.knobs import Knobs
 from airflow_async_sm.emulator.settings.values import plain
 from airflow_async_sm.emulator.web.behind import ControlPlane
 from airflow_async_sm.emulator.web.counters import Counters
-from airflow_async_sm.emulator.work.records import RequestLog, RequestRecord, RequestState
+from airflow_async_sm.emulator.work.records import RequestRecord, RequestState
+from airflow_async_sm.emulator.work.request_log import RequestLog
 
 
 class Insight:

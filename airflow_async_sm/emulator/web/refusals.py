@@ -23,7 +23,7 @@ from airflow_async_sm.emulator.settings.faults import (
 )
 from airflow_async_sm.emulator.settings.knobs import Knobs
 from airflow_async_sm.emulator.web.calls import Call, Protocol
-from airflow_async_sm.emulator.web.replies import Reply, error_reply
+from airflow_async_sm.emulator.web.replies import Reply, error_reply, internal_failure
 
 F = TypeVar("F", bound=Fault)
 
@@ -139,8 +139,7 @@ class Refusals:
             return None
         if failed.status == 503:
             return AwsError("ServiceUnavailable", "The service is unavailable. Please retry.", status=503)
-        code = "InternalError" if call.protocol is Protocol.S3 else "InternalFailure"
-        return AwsError(code, "We encountered an internal error. Please try again.", status=500)
+        return internal_failure(call)
 
     def _s3(self, call: Call, key: str) -> AwsError | None:
         if self._draw(S3SlowDown, call, key):

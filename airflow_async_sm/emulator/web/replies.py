@@ -112,6 +112,18 @@ def error_reply(error: AwsError, call: Call | None = None, headers: Iterable[tup
     return reply(content, status=error.status, content_type=content_type, headers=own)
 
 
+def internal_failure(call: Call | None = None) -> AwsError:
+    """Return the error of a service that has failed. S3 has another word for it than the others."""
+    code = "InternalError" if call is not None and call.protocol is Protocol.S3 else "InternalFailure"
+    return AwsError(code, "We encountered an internal error. Please try again.", status=500)
+
+
+def access_denied(call: Call | None, message: str) -> AwsError:
+    """Return the refusal of a call that its caller may not make; services in XML have the shorter word."""
+    short = call is not None and call.protocol in (Protocol.S3, Protocol.QUERY)
+    return AwsError("AccessDenied" if short else "AccessDeniedException", message, status=403)
+
+
 def _s3_error(error: AwsError, *, head: bool, headers: Iterable[tuple[str, str]]) -> Reply:
     request_id = f"{random.getrandbits(64):016X}"
     own = [("x-amz-request-id", request_id), *headers]

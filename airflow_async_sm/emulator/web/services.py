@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm.emulator.errors import AwsError, control_refusal, not_imitated
+from airflow_async_sm.emulator.web.arns import SHOWING, in_lower_case, named
 from airflow_async_sm.emulator.web.behind import ControlPlane, Members, RuntimeCalls, Scaling
-from airflow_async_sm.emulator.web.bodies import members, read_body
+from airflow_async_sm.emulator.web.bodies import members, read_body, replace_members
 from airflow_async_sm.emulator.web.calls import Call, Protocol
-from airflow_async_sm.emulator.web.replies import AMZ_JSON, Reply, json_reply, new_request_id, reply
+from airflow_async_sm.emulator.web.replies import (
+    AMZ_JSON,
+    Reply,
+    access_denied,
+    internal_failure,
+    json_reply,
+    new_request_id,
+    reply,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -27,7 +37,7 @@ class Services:
 
     :param control: SageMaker's control plane, as far as it is not moto's.
     :param runtime: SageMaker's runtime.
-    :param scaling: Application Auto Scaling, as far as it is not moto's. Default: all of it is.
+    :param scaling: Application Auto Scaling, as far as it is not moto's.
     :param moto: Answers everything else.
     """
 
@@ -36,8 +46,8 @@ class Services:
         *,
         control: ControlPlane,
         runtime: RuntimeCalls,
+        scaling: Scaling,
         moto: WSGIApplication,
-        scaling: Scaling | None = None,
     ) -> None:
         self._runtime = runtime
         self._scaling = scaling
@@ -68,6 +78,10 @@ class Services:
             "DescribeEndpointConfig": control.refuse_missing_endpoint_config,
             "DeleteEndpointConfig": control.refuse_missing_endpoint_config,
         }
+        self._presence_of: Mapping[str, tuple[Checking, str]] = {
+            "model": (control.refuse_missing_model, "ModelName"),
+            "endpoint-config": (control.refuse_missing_endpoint_config, "EndpointConfigName"),
+        }
 
     def answer(self, environ: WSGIEnvironment, call: Call) -> Reply:
         """
@@ -81,17 +95,15 @@ class Services:
             return self._invoke(environ, call)
         if call.service == "sagemaker" and call.protocol is Protocol.JSON:
             return self._control_plane(environ, call)
-        if call.service == "application-autoscaling" and self._scaling is not None and not call.internal:
-            return self._scale(environ, call, self._scaling)
+        if call.service == "application-autoscaling" and not call.internal:
+            return self._scale(environ, call)
         return self._ask_moto(environ, call)
 
     def _invoke(self, environ: WSGIEnvironment, call: Call) -> Reply:
         region, name = _region(call), call.endpoint or ""
         body = read_body(environ)
-        if call.operation == "InvokeEndpoint":
-            raise self._runtime.invoke(region, name)
         if call.operation != "InvokeEndpointAsync":
-            raise not_imitated(str(call.operation))
+            raise self._runtime.invoke(region, name, str(call.operation))
         headers = {
             key[5:].lower().replace("_", "-"): value
             for key, value in environ.items()
@@ -110,26 +122,41 @@ class Services:
             raise control_refusal("1 validation error detected: a name must be text.")
         if operation in self._answers:
             return _written(self._answers[operation](region, request))
-        if operation in self._tag_calls and ":endpoint/" in str(request.get("ResourceArn", "")):
-            return _written(self._tag_calls[operation](region, request))
+        if operation in self._tag_calls:
+            return self._tag(environ, call, request)
         if operation in self._creation_checks:
             with self._creating:
                 self._creation_checks[operation](region, request)
-                return self._ask_moto(environ, call)
+                return self._show(environ, call)
         # The checks ask moto through this door; asking them about their own question would never end.
         if operation in self._presence_checks and not call.internal:
             self._presence_checks[operation](region, request)
+        return self._show(environ, call)
+
+    def _show(self, environ: WSGIEnvironment, call: Call) -> Reply:
+        answer = self._ask_moto(environ, call)
+        return in_lower_case(answer) if call.operation in SHOWING and answer.status < 300 else answer
+
+    def _tag(self, environ: WSGIEnvironment, call: Call, request: dict[str, Any]) -> Reply:
+        region, operation = _region(call), call.operation or ""
+        arn = str(request.get("ResourceArn", ""))
+        if ":endpoint/" in arn:
+            return _written(self._tag_calls[operation](region, request))
+        if (found := named(arn, region)) is not None:
+            check, member = self._presence_of[found.kind]
+            check(region, {member: found.name})
+            replace_members(environ, {**request, "ResourceArn": found.arn})
         return self._ask_moto(environ, call)
 
-    def _scale(self, environ: WSGIEnvironment, call: Call, scaling: Scaling) -> Reply:
+    def _scale(self, environ: WSGIEnvironment, call: Call) -> Reply:
         region, operation = _region(call), call.operation or ""
         request = members(environ)
         if operation == "DescribeScalingActivities":
-            return _written(scaling.describe_scaling_activities(region, request))
-        scaling.check(region, operation, request)
+            return _written(self._scaling.describe_scaling_activities(region, request))
+        self._scaling.check(region, operation, request)
         answer = self._ask_moto(environ, call)
         if answer.status < 300:
-            scaling.accepted(region, operation, request)
+            self._scaling.accepted(region, operation, request)
         return answer
 
     def _ask_moto(self, environ: WSGIEnvironment, call: Call) -> Reply:
@@ -141,10 +168,42 @@ class Services:
         try:
             body = self._moto(environ, start_response)
         except NotImplementedError as absent:
-            raise not_imitated(call.operation or environ["REQUEST_METHOD"]) from absent
+            raise not_imitated(_described(environ, call)) from absent
         status, headers = begun[-1]
         answer = Reply(int(status[:3]), headers, body)
-        return _held(answer) if answer.status >= 300 else answer
+        if answer.status < 300:
+            return answer
+        answer = _held(answer)
+        if answer.status >= 400 and not call.head and _is_page(answer):
+            raise _meaning(answer, environ, call)
+        return answer
+
+
+def _described(environ: WSGIEnvironment, call: Call) -> str:
+    """Return the name of a call; of one that only its path tells from others, what is known of it."""
+    if call.operation is not None:
+        return call.operation
+    where = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+    return where if call.service is None else f"{where} of {call.service}"
+
+
+def _is_page(answer: Reply) -> bool:
+    """Return whether an error is a page for people, or an empty one."""
+    content = b"".join(answer.body).lstrip()[:9].lower()
+    if content:  # moto says "text/html" of much that is XML.
+        return content.startswith((b"<!doctype", b"<html"))
+    return any(name.lower() == "content-type" and "html" in value for name, value in answer.headers)
+
+
+def _meaning(answer: Reply, environ: WSGIEnvironment, call: Call) -> AwsError:
+    """Return the error that is behind a page for people, of which a client can make nothing."""
+    if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+        return not_imitated(_described(environ, call))
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return internal_failure(call)
+    if answer.status == HTTPStatus.FORBIDDEN:
+        return access_denied(call, "Access Denied")
+    return AwsError("MalformedRequest", "The request cannot be read.", status=answer.status)
 
 
 def _held(answer: Reply) -> Reply:

@@ -1,4 +1,4 @@
-"""What is written, logged and said about a request: when it is accepted, begun, given back, and ended."""
+"""What is written, logged and said about a request: when it is begun, given back, and ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from airflow_async_sm.emulator.settings.unknowns import ExpiryObject
 from airflow_async_sm.emulator.work.endings import Ending, Request
 from airflow_async_sm.emulator.work.objects import text_answer
-from airflow_async_sm.emulator.work.records import RequestRecord, RequestState
+from airflow_async_sm.emulator.work.records import RequestState
 from airflow_async_sm.emulator.work.texts import no_response
 from airflow_async_sm.emulator.work.tools import Tools
 
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 # Nobody has seen what the service writes in these cases, if it writes anything; the texts are ours.
 EXPIRED: Final = "The request was not processed within RequestTTLSeconds and has expired."
 DELETED: Final = "The endpoint was deleted before the request was processed."
+OUR_FAULT: Final = "The emulator itself failed on the request; see its log."
 
 
 class Conclusions:
@@ -28,21 +29,6 @@ class Conclusions:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-
-    def first_record(self, request: Request) -> RequestRecord:
-        """Return the log's entry of a request that is accepted now."""
-        return RequestRecord(
-            request_id=request.request_id,
-            number=request.number,
-            endpoint=request.endpoint,
-            region=request.region,
-            inference_id=request.submission.inference_id,
-            state=RequestState.QUEUED,
-            input_location=request.submission.input_location,
-            output_location=str(request.output),
-            failure_location=str(request.failure) if request.failure else None,
-            submitted_at=request.submitted_at,
-        )
 
     def begin(self, request: Request) -> None:
         """Note that an instance has taken the request."""
@@ -69,9 +55,8 @@ class Conclusions:
 
     def expire(self, request: Request) -> None:
         """End a request whose time in the queue is over."""
-        if self._tools.knobs.unknowns.expiry_object is ExpiryObject.TEXT:
-            self._tools.objects.write_failure(request, text_answer(EXPIRED))
-        self.conclude(request, self._ending(RequestState.EXPIRED, EXPIRED))
+        write = self._tools.knobs.unknowns.expiry_object is ExpiryObject.TEXT
+        self._fail(request, EXPIRED, state=RequestState.EXPIRED, write=write)
 
     def lose(self, request: Request) -> None:
         """End a request with a failure because its instance is gone."""
@@ -83,15 +68,25 @@ class Conclusions:
 
     def vanish(self, request: Request) -> None:
         """End a request without an object or a message."""
-        self.conclude(request, self._ending(RequestState.DROPPED, None))
+        self._end(request, RequestState.DROPPED, None)
 
-    def our_fault(self) -> Ending:
-        """Return the end of a request on which the emulator itself failed."""
-        return self._ending(RequestState.FAILED, "The emulator itself failed; see its log.")
+    def our_fault(self, request: Request) -> None:
+        """End a request with a failure because the emulator itself failed on it."""
+        self._fail(request, OUR_FAULT)
 
-    def _fail(self, request: Request, reason: str) -> None:
-        self._tools.objects.write_failure(request, text_answer(reason))
-        self.conclude(request, self._ending(RequestState.FAILED, reason))
+    def _fail(
+        self,
+        request: Request,
+        reason: str,
+        *,
+        state: RequestState = RequestState.FAILED,
+        write: bool = True,
+    ) -> None:
+        try:
+            if write:
+                self._tools.objects.write_failure(request, text_answer(reason))
+        finally:
+            self._end(request, state, reason)
 
-    def _ending(self, state: RequestState, reason: str | None) -> Ending:
-        return Ending(state=state, reason=reason, finished_at=self._tools.clock.now())
+    def _end(self, request: Request, state: RequestState, reason: str | None) -> None:
+        self.conclude(request, Ending(state=state, reason=reason, finished_at=self._tools.clock.now()))

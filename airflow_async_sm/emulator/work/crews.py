@@ -52,16 +52,16 @@ class Crew:
 
         :param task: What to do.
         :param work: Ended when the task is over and the next one, if there is one, has begun.
+        :raises RuntimeError: the machine has no thread to spare; nothing has changed.
         """
         with self._lock:
-            self._busy += 1
-            if self._busy > len(self._threads):
-                thread = threading.Thread(
-                    target=self._work, name=f"{self._name}-{len(self._threads) + 1}", daemon=True
-                )
+            if self._busy == len(self._threads):
+                number = len(self._threads) + 1
+                thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
                 thread.start()
                 self._threads.append(thread)
-        self._tasks.put((task, work))
+            self._busy += 1
+            self._tasks.put((task, work))
 
     def dismiss(self) -> None:
         """End the threads when their tasks have ended, without waiting for that."""
@@ -85,11 +85,14 @@ class Crew:
     def _work(self) -> None:
         while (taken := self._tasks.get()) is not None:
             task, work = taken
-            try:
-                task()
-            except Exception:  # A bug of ours must cost one request and not a thread.
-                log.exception("A task of %s failed", self._name)
-            with self._lock:
-                self._busy -= 1
-            self._freed()
-            work.end()
+            with work:
+                self._survive(task)
+                with self._lock:
+                    self._busy -= 1
+                self._survive(self._freed)
+
+    def _survive(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:  # A bug of ours must cost one request and not a thread.
+            log.exception("A task of %s failed", self._name)

@@ -20,7 +20,6 @@ class Request:
     One accepted request. Times are epoch seconds of the emulator's clock.
 
     :param request_id: The emulator's own id, which is also the id in the default object keys.
-    :param number: Its place in the order of acceptance, from 1, over all endpoints.
     :param endpoint: Name of the endpoint.
     :param region: Region of the endpoint.
     :param variant: Name of the endpoint's production variant.
@@ -33,7 +32,6 @@ class Request:
     """
 
     request_id: str
-    number: int
     endpoint: str
     region: str
     variant: str

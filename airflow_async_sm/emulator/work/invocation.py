@@ -76,7 +76,6 @@ class End(StrEnum):
     DROPPED = "dropped"
     LOST = "lost"
     REPLACED = "replaced"
-    KEPT = "kept"
 
 
 class Ended(Exception):

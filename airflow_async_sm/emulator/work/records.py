@@ -1,12 +1,8 @@
-"""What became of every accepted request: a log that tests and people can read."""
+"""What became of one accepted request, as tests and people read it."""
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -67,87 +63,3 @@ class RequestRecord:
     def as_json(self) -> dict[str, Any]:
         """Return the record as a dictionary of JSON values."""
         return asdict(self)
-
-
-class RequestLog:
-    """All records of an emulator, in the order in which the requests were accepted."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._records: dict[str, RequestRecord] = {}
-        self._counts: dict[tuple[str, str], Counter[RequestState]] = {}
-        self._numbers = itertools.count(1)
-
-    def restore(self, records: Iterable[RequestRecord]) -> None:
-        """Begin with the records of an earlier run, or with none."""
-        with self._lock:
-            self._records = {record.request_id: record for record in records}
-            self._counts = {}
-            for record in self._records.values():
-                self._count(record)[record.state] += 1
-            last = max((record.number for record in self._records.values()), default=0)
-            self._numbers = itertools.count(last + 1)
-
-    def next_number(self) -> int:
-        """Return the number of the next request."""
-        return next(self._numbers)
-
-    def begin(self, *, endpoint: str, region: str) -> None:
-        """Count anew for a created endpoint. An earlier one of its name had requests of its own."""
-        with self._lock:
-            self._counts[region, endpoint] = Counter()
-
-    def add(self, record: RequestRecord) -> None:
-        """Enter an accepted request."""
-        with self._lock:
-            self._records[record.request_id] = record
-            self._count(record)[record.state] += 1
-
-    def note(self, request_id: str, **changes: Any) -> None:
-        """Change what is known about an open request; a request that has ended stays as it is."""
-        with self._lock:
-            record = self._records[request_id]
-            if record.state not in OPEN_STATES:
-                raise RuntimeError(f"Request {request_id} has ended as {record.state}; it cannot change.")
-            changed = self._records[request_id] = replace(record, **changes)
-            count = self._count(record)
-            count[record.state] -= 1
-            count[changed.state] += 1
-
-    def count_invocation(self, request_id: str) -> None:
-        """Note that the model is called for an open request, once more."""
-        with self._lock:
-            record = self._records[request_id]
-            self._records[request_id] = replace(record, invocations=record.invocations + 1)
-
-    def all(self) -> list[RequestRecord]:
-        """Return every record."""
-        with self._lock:
-            return list(self._records.values())
-
-    def get(self, request_id: str) -> RequestRecord:
-        """Return the record of one request."""
-        with self._lock:
-            return self._records[request_id]
-
-    def is_expected(self, output_location: str) -> bool:
-        """Return whether there is an open request whose result goes to this place."""
-        with self._lock:
-            return any(
-                record.output_location == output_location and record.state in OPEN_STATES
-                for record in self._records.values()
-            )
-
-    def counts(self, *, endpoint: str, region: str) -> dict[str, int]:
-        """
-        Return how many requests of an endpoint are in each state, with every state named.
-
-        :param endpoint: Name of the endpoint.
-        :param region: Region of the endpoint.
-        """
-        with self._lock:
-            count = self._counts.get((region, endpoint), Counter())
-            return {state.value: count[state] for state in RequestState}
-
-    def _count(self, record: RequestRecord) -> Counter[RequestState]:
-        return self._counts.setdefault((record.region, record.endpoint), Counter())

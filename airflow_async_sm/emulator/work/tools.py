@@ -10,7 +10,7 @@ from airflow_async_sm.emulator.settings.board import FaultBoard
 from airflow_async_sm.emulator.settings.knobs import Knobs
 from airflow_async_sm.emulator.work.endings import Ending, Request
 from airflow_async_sm.emulator.work.objects import Objects
-from airflow_async_sm.emulator.work.records import RequestLog
+from airflow_async_sm.emulator.work.request_log import RequestLog
 from airflow_async_sm.emulator.work.submissions import Submission
 
 

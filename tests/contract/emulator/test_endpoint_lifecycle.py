@@ -5,6 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
+
+from airflow_async_sm.emulator.account.endpoints import Endpoint
+from tests.lab import own_client
 
 
 class TestCreate:
@@ -133,6 +137,33 @@ class TestDelete:
         assert world.ended(world.submit(name)).state == "succeeded"
 
 
+class TestSize:
+    @pytest.mark.parametrize(
+        ("wanted", "said"),
+        [
+            ({"DesiredInstanceCount": -1}, "Value '-1' at '{}.desiredInstanceCount' failed to satisfy"),
+            ({"DesiredWeight": -0.5}, "Value '-0.5' at '{}.desiredWeight' failed to satisfy"),
+        ],
+    )
+    def test_less_than_nothing_is_refused(self, world, echo, refused, wanted, said):
+        # The client library refuses to send it.
+        careless = own_client(world.emulator.url, "sagemaker", parameter_validation=False)
+        path = "desiredWeightsAndCapacities.1.member"
+        expected = (
+            "ValidationException",
+            f"1 validation error detected: {said.format(path)} constraint: "
+            "Member must have value greater than or equal to 0",
+        )
+        variant = world.control.describe_endpoint(EndpointName=echo)["ProductionVariants"][0]
+        call = careless.update_endpoint_weights_and_capacities
+        several = [{"VariantName": variant["VariantName"], **wanted}]
+        assert refused(call, EndpointName=echo, DesiredWeightsAndCapacities=several) == expected
+        careless.close()
+        after = world.control.describe_endpoint(EndpointName=echo)
+        assert after["EndpointStatus"] == "InService"
+        assert after["ProductionVariants"][0] == variant
+
+
 class TestList:
     def test_endpoints_are_listed_by_page(self, world):
         names = {world.configure() for _ in range(3)}
@@ -144,6 +175,31 @@ class TestList:
         assert len(listed) == len(set(listed))
         for name in names:
             world.wait("endpoint_in_service", name)
+
+
+class TestFailureOfTheEmulator:
+    @pytest.mark.parametrize("step", ["announcement", "creation"])
+    def test_endpoint_whose_creation_failed_leaves_nothing(self, world, monkeypatch, step):
+        backend, create = world.emulator._assembly._backend, Endpoint.create
+        folder = backend._site.folder
+        name, before = world.configure(), set(folder.iterdir())
+
+        def fail(endpoint_or_config, *count):
+            if step == "creation":
+                create(endpoint_or_config, *count)
+            raise RuntimeError("This is not the service's fault.")
+
+        if step == "creation":
+            monkeypatch.setattr(Endpoint, "create", fail)
+        else:
+            monkeypatch.setattr(backend, "_announce", fail)
+        control = own_client(world.emulator.url, "sagemaker")
+        with pytest.raises(ClientError) as failure:
+            control.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        control.close()
+        assert failure.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+        assert set(folder.iterdir()) == before
+        assert world.control.list_endpoints(NameContains=name)["Endpoints"] == []
 
 
 class TestNotImitated:

@@ -88,14 +88,29 @@ class TestRefusals:
         assert refused(world.submit, "absent") == expected
         assert refused(world.runtime.invoke_endpoint, EndpointName="absent", Body=b"x") == expected
 
-    def test_synchronous_call_of_an_asynchronous_endpoint(self, world, echo, refused):
-        code, _ = refused(world.runtime.invoke_endpoint, EndpointName=echo, Body=b"x")
-        assert code == "ValidationError"
+    @pytest.mark.parametrize(
+        ("name", "rule"),
+        [
+            ("a" * 64, "Member must have length less than or equal to 63"),
+            ("a_b", "Member must satisfy regular expression pattern"),
+            ("a-", "Member must satisfy regular expression pattern"),
+        ],
+    )
+    def test_name_that_no_endpoint_can_have(self, world, refused, name, rule):
+        for call in (
+            world.runtime.invoke_endpoint_async,
+            world.runtime.invoke_endpoint,
+            world.runtime.invoke_endpoint_with_response_stream,
+        ):
+            code, message = refused(call, EndpointName=name, Body=b"x")
+            text = f"Value '{name}' at 'endpointName' failed to satisfy constraint: {rule}"
+            start = f"1 validation error detected: {text}"
+            assert (code, message.startswith(start)) == ("ValidationError", True), message
 
-    def test_streaming_call_is_refused_with_its_name(self, world, echo, refused):
-        call = world.runtime.invoke_endpoint_with_response_stream
-        code, message = refused(call, EndpointName=echo, Body=b"x")
-        assert (code, message.split()[0]) == ("NotImplementedException", "InvokeEndpointWithResponseStream")
+    @pytest.mark.parametrize("call", ["invoke_endpoint", "invoke_endpoint_with_response_stream"])
+    def test_synchronous_call_of_an_asynchronous_endpoint(self, world, echo, refused, call):
+        code, message = refused(getattr(world.runtime, call), EndpointName=echo, Body=b"x")
+        assert (code, "use InvokeEndpointAsync" in message) == ("ValidationError", True)
 
 
 class TestSuccess:

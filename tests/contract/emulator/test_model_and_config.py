@@ -70,14 +70,17 @@ def test_instance_type_that_moto_does_not_know_is_accepted(world, variant):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (asynchronous(S3OutputPath="http://elsewhere/x"), "S3OutputPath is 'http://elsewhere/x'"),
+        (
+            asynchronous(S3OutputPath="http://elsewhere/x"),
+            "Value 'http://elsewhere/x' at 'asyncInferenceConfig.outputConfig.s3OutputPath'",
+        ),
         (asynchronous(S3FailurePath="s3://no!bucket/x"), "is no bucket name"),
         (asynchronous(KmsKeyId="a b"), "kmsKeyId"),
-        (asynchronous(NotificationConfig={"ErrorTopic": "topic"}), "ErrorTopic"),
-        ({"OutputConfig": {}}, "S3OutputPath must be text"),
+        (asynchronous(NotificationConfig={"ErrorTopic": "topic"}), "errorTopic"),
+        ({"OutputConfig": {}}, "Value null at 'asyncInferenceConfig.outputConfig.s3OutputPath'"),
         (
             {**asynchronous(), "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 1001}},
-            "maxConcurrentInvocationsPerInstance is 1,001",
+            "less than or equal to 1000",
         ),
     ],
 )
@@ -91,6 +94,82 @@ def test_bad_asynchronous_configuration_is_refused(world, variant, refused, conf
     assert code == "ValidationException"
     assert text.startswith("1 validation error detected: ")
     assert message in text
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("ModelDataDownloadTimeoutInSeconds", 3601),
+        ("ContainerStartupHealthCheckTimeoutInSeconds", 3601),
+        ("VolumeSizeInGB", 513),
+    ],
+)
+def test_number_above_its_limit_is_refused(world, variant, refused, member, value):
+    code, text = refused(
+        world.control.create_endpoint_config,
+        EndpointConfigName="new",
+        ProductionVariants=[{**variant, member: value}],
+    )
+    where = f"productionVariants.1.member.{member[0].lower()}{member[1:]}"
+    assert (code, text) == (
+        "ValidationException",
+        f"1 validation error detected: Value '{value}' at '{where}' failed to satisfy constraint: "
+        f"Member must have value less than or equal to {value - 1}",
+    )
+
+
+class TestArns:
+    """They are in lower case wherever they are, and the names keep the case of their creator."""
+
+    @pytest.fixture
+    def name(self):
+        return f"MixedCase-{uuid.uuid4().hex[:8]}"
+
+    def test_model(self, world, name):
+        made = world.control.create_model(
+            ModelName=name,
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={"Image": "i", "Environment": {"ModelArn": "AsItIs"}},
+            Tags=[{"Key": "first", "Value": "A"}],
+        )
+        arn = world.arn("model", name.lower())
+        described = world.control.describe_model(ModelName=name)
+        listed = [one for one in world.control.list_models()["Models"] if one["ModelName"] == name]
+        assert (made["ModelArn"], described["ModelArn"], listed[0]["ModelArn"]) == (arn, arn, arn)
+        assert described["PrimaryContainer"]["Environment"] == {"ModelArn": "AsItIs"}
+        assert described["ModelName"] == name
+        self.tags_are_those_of(world, arn)
+        world.control.delete_model(ModelName=name)
+
+    def test_configuration(self, world, variant, name):
+        made = world.control.create_endpoint_config(
+            EndpointConfigName=name, ProductionVariants=[variant], Tags=[{"Key": "first", "Value": "A"}]
+        )
+        arn = world.arn("endpoint-config", name.lower())
+        described = world.control.describe_endpoint_config(EndpointConfigName=name)
+        listed = [
+            one
+            for page in world.control.get_paginator("list_endpoint_configs").paginate()
+            for one in page["EndpointConfigs"]
+            if one["EndpointConfigName"] == name
+        ]
+        found = [one["EndpointConfigArn"] for one in (made, described, *listed)]
+        assert found == [arn, arn, arn]
+        self.tags_are_those_of(world, arn)
+        world.control.delete_endpoint_config(EndpointConfigName=name)
+
+    def tags_are_those_of(self, world, arn):
+        world.control.add_tags(ResourceArn=arn, Tags=[{"Key": "second", "Value": "B"}])
+        world.control.delete_tags(ResourceArn=arn, TagKeys=["first"])
+        assert world.control.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "second", "Value": "B"}]
+
+    @pytest.mark.parametrize(
+        ("kind", "words"), [("model", "model"), ("endpoint-config", "endpoint configuration")]
+    )
+    def test_what_is_absent_has_no_tags(self, world, refused, kind, words):
+        arn = world.arn(kind, "absent")
+        code, message = refused(world.control.list_tags, ResourceArn=arn)
+        assert (code, message) == ("ValidationException", f'Could not find {words} "{arn}".')
 
 
 def test_features_that_asynchronous_endpoints_lack_are_refused(world, variant, refused):
@@ -115,8 +194,12 @@ def test_real_time_endpoint_comes_up_and_takes_no_asynchronous_requests(world, r
     assert "AsyncInferenceConfig" not in world.control.describe_endpoint(EndpointName=name)
     code, message = refused(world.submit, name)
     assert (code, "not an asynchronous endpoint" in message) == ("ValidationError", True)
-    code, message = refused(world.runtime.invoke_endpoint, EndpointName=name, Body=b"x")
-    assert (code, message) == ("NotImplementedException", "InvokeEndpoint is not imitated by the emulator.")
+    for call, operation in (
+        (world.runtime.invoke_endpoint, "InvokeEndpoint"),
+        (world.runtime.invoke_endpoint_with_response_stream, "InvokeEndpointWithResponseStream"),
+    ):
+        code, message = refused(call, EndpointName=name, Body=b"x")
+        assert (code, message) == ("NotImplementedException", f"{operation} is not imitated by the emulator.")
 
 
 @pytest.mark.parametrize(

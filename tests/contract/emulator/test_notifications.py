@@ -57,7 +57,6 @@ def request(topic, **config):
     notification = {"SuccessTopic": topic, "ErrorTopic": topic, **config}
     return Request(
         request_id="k",
-        number=1,
         endpoint="e",
         region="us-east-1",
         variant="v",

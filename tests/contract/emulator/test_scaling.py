@@ -494,6 +494,9 @@ class TestMetrics:
             listed = lab.cloudwatch.list_metrics(
                 Namespace=NAMESPACE, Dimensions=[{"Name": "EndpointName", "Value": name}]
             )["Metrics"]
+            assert len({(metric["MetricName"], str(metric["Dimensions"])) for metric in listed}) == len(
+                listed
+            )
             for metric in listed:
                 names = [dimension["Name"] for dimension in metric["Dimensions"]]
                 (of_variant if "VariantName" in names else of_endpoint).add(metric["MetricName"])

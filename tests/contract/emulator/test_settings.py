@@ -352,7 +352,7 @@ def test_bug_while_an_endpoint_comes_up_makes_it_fail(make_world, monkeypatch, c
     def broken(*arguments):
         raise ZeroDivisionError("a bug of the emulator")
 
-    monkeypatch.setattr("airflow_async_sm.emulator.account.fleets.unpack_model_data", broken)
+    monkeypatch.setattr("airflow_async_sm.emulator.account.workshop.unpack_model_data", broken)
     assert make_world().fail()["FailureReason"] == "The emulator itself failed; see its log."
     assert "a bug of the emulator" in caplog.text
 
@@ -360,12 +360,23 @@ def test_bug_while_an_endpoint_comes_up_makes_it_fail(make_world, monkeypatch, c
 def test_bug_in_an_answer_costs_one_request(make_world, monkeypatch, caplog):
     world = make_world()
 
-    def broken(door, environ):
+    def broken(door, environ, call):
         raise ConnectionError("cut off") if environ["PATH_INFO"] == "/cut" else AssertionError("a bug")
 
     monkeypatch.setattr("airflow_async_sm.emulator.web.responses.FrontDoor._answer", broken)
-    for path in ("/cut", "/bug"):
-        with pytest.raises(OSError), urllib.request.urlopen(world.emulator.url + path, timeout=10):  # noqa: PT011
-            pass
+    with (
+        pytest.raises(OSError, match="without response"),
+        urllib.request.urlopen(f"{world.emulator.url}/cut", timeout=10),
+    ):
+        pass
+    with (
+        pytest.raises(urllib.error.HTTPError) as caught,
+        urllib.request.urlopen(f"{world.emulator.url}/bug", timeout=10),
+    ):
+        pass
+    with caught.value as answer:
+        assert (answer.code, b"<Code>InternalError</Code>" in answer.read()) == (500, True)
+    assert "GET /bug failed" in caplog.text
+    assert "GET /cut failed" not in caplog.text
     monkeypatch.undo()
     assert world.s3.list_buckets()["Buckets"]

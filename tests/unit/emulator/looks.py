@@ -7,7 +7,8 @@ from airflow_async_sm.emulator.settings.board import FaultBoard
 from airflow_async_sm.emulator.settings.knobs import Knobs
 from airflow_async_sm.emulator.web.counters import Counters
 from airflow_async_sm.emulator.web.insight import Insight
-from airflow_async_sm.emulator.work.records import RequestLog, RequestRecord, RequestState
+from airflow_async_sm.emulator.work.records import RequestRecord, RequestState
+from airflow_async_sm.emulator.work.request_log import RequestLog, SavedRequests
 
 
 class Endpoints:
@@ -41,6 +42,13 @@ def make_insight(*, clock=None, board=None):
         knobs=Knobs(),
         clock=clock or SteppedClock(),
     )
+
+
+def make_looked_at(*records):
+    """Return an insight into an emulator that has had these requests."""
+    insight = make_insight()
+    insight._requests.restore(SavedRequests(records=records))
+    return insight
 
 
 def record(number, state=RequestState.SUCCEEDED, endpoint="e", **more):

@@ -184,3 +184,11 @@ def test_ids_of_many_threads_are_those_of_one():
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda _: board.new_id("a"), range(400)))
     assert sorted(together) == sorted(alone.new_id("a") for _ in range(400))
+
+
+def test_no_id_is_made_twice_by_a_board_that_goes_on():
+    whole, first, second = (FaultBoard(seed=5) for _ in range(3))
+    ids = [whole.new_id("request") for _ in range(4)]
+    early = [first.new_id("request") for _ in range(2)]
+    second.restore(first.save())
+    assert early + [second.new_id("request") for _ in range(2)] == ids

@@ -99,6 +99,16 @@ def test_call_in_cbor():
 
 
 @pytest.mark.parametrize(
+    ("service", "protocol"),
+    [("route53", Protocol.QUERY), ("sts", Protocol.QUERY), ("lambda", Protocol.REST_JSON)],
+)
+def test_call_that_only_its_path_tells_from_others_has_the_protocol_of_its_service(service, protocol):
+    scope = f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260101/eu-west-1/{service}/aws4_request, Signature=x"
+    call = identify(environ_of("GET", f"{URL}/some/path", {"Authorization": scope}))
+    assert call == Call(service, None, protocol, "eu-west-1", "AKIDEXAMPLE")
+
+
+@pytest.mark.parametrize(
     ("operation", "members", "name"),
     [
         ("invoke_endpoint_async", {"Body": b"x"}, "InvokeEndpointAsync"),

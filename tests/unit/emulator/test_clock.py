@@ -190,6 +190,38 @@ class TestSteppedTime:
         assert called == [clock.now()]
         assert time.monotonic() - before < 2
 
+    def test_stop_waits_for_the_call_that_is_being_made_and_makes_no_other(self):
+        clock, made = SteppedClock(), []
+        inside, go_on = threading.Event(), threading.Event()
+
+        def call():
+            inside.set()
+            assert go_on.wait(10)
+            made.append("first")
+
+        clock.after(1, call)
+        clock.after(2, lambda: made.append("second"))
+        moving = threading.Thread(target=clock.advance, args=(5,))
+        moving.start()
+        assert inside.wait(10)
+        stopping = threading.Thread(target=clock.stop)
+        stopping.start()
+        stopping.join(0.1)
+        assert stopping.is_alive()
+        go_on.set()
+        stopping.join(10)
+        moving.join(10)
+        assert made == ["first"]
+
+    def test_stop_does_not_wait_for_work_that_hangs(self):
+        clock = SteppedClock()
+        clock.working()
+        moving = threading.Thread(target=clock.advance, args=(5,), kwargs={"patience": 60})
+        moving.start()
+        clock.stop()
+        moving.join(10)
+        assert not moving.is_alive()
+
     def test_goes_on_where_an_earlier_clock_was(self):
         clock = SteppedClock()
         later = clock.now() + 1_000

@@ -179,6 +179,17 @@ class TestProcess:
         container.start()
         assert container.address is None
 
+    def test_container_that_is_killed_in_the_middle_of_its_start_does_not_live(self, make, monkeypatch):
+        container, begin = make(), containers.ProcessGroup
+
+        def begin_and_be_interrupted(command, **described):
+            container.kill()
+            return begin(command, **described)
+
+        monkeypatch.setattr(containers, "ProcessGroup", begin_and_be_interrupted)
+        container.start()
+        assert eventually(lambda: container.ended) == "signal SIGKILL"
+
     def test_command_that_is_not_there(self, make):
         with pytest.raises(ProvisioningFailed, match="cannot be started: .*absent"):
             make(["/absent/program"]).start()
@@ -355,7 +366,7 @@ class TestPorts:
         assert not is_served(free_port())
 
 
-def test_signal_names_are_those_of_the_system(make):
-    container = healthy(make())
-    os.kill(container._process.pid, signal.SIGUSR1)
+def test_signal_names_are_those_of_the_system(make, tmp_path):
+    container = healthy(make(PID_FILE=str(tmp_path / "pid")))
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGUSR1)
     assert eventually(lambda: container.ended) == "signal SIGUSR1"

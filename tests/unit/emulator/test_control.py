@@ -9,6 +9,7 @@ from airflow_async_sm.emulator.clock import Clock
 from airflow_async_sm.emulator.settings.board import FaultBoard
 from airflow_async_sm.emulator.web.control import Control
 from airflow_async_sm.emulator.work.records import RequestState
+from airflow_async_sm.emulator.work.request_log import SavedRequests
 from tests.unit.emulator.looks import make_insight, record
 
 SLOW = {"kind": "slow_answer", "seconds": 2.0}
@@ -51,11 +52,13 @@ def talk():
 class TestRequests:
     @pytest.fixture(autouse=True)
     def _requests(self, talk):
-        log = talk.insight._requests
-        log.add(record(1))
-        log.add(record(2, RequestState.FAILED, endpoint="Other"))
-        log.add(record(3, RequestState.QUEUED))
-        log.add(record(4))
+        records = (
+            record(1),
+            record(2, RequestState.FAILED, endpoint="Other"),
+            record(3, RequestState.QUEUED),
+            record(4),
+        )
+        talk.insight._requests.restore(SavedRequests(records=records))
 
     @pytest.mark.parametrize(
         ("query", "numbers"),
@@ -81,6 +84,8 @@ class TestRequests:
             ("?limit=-1", "limit is '-1'"),
             ("?after=x", "after is 'x'"),
             ("?stat=failed", "Did you mean state?"),
+            ("?limit=" + "9" * 5000, "at most 18 digits"),
+            ("?after=" + "9" * 19, "at most 18 digits"),
         ],
     )
     def test_senseless_choice_is_refused(self, talk, query, words):
@@ -180,10 +185,33 @@ class TestClock:
         )
 
     @pytest.mark.parametrize(
-        "body", [{"advance": -1}, {"advance": "1"}, {"advance": True}, {"forward": 1}, []]
+        "body",
+        [
+            {"advance": -1},
+            {"advance": "1"},
+            {"advance": True},
+            {"advance": 1e300},
+            {"advance": 10**4000},
+            {"advance": float("inf")},
+            {"advance": float("nan")},
+            {"forward": 1},
+            [],
+        ],
     )
     def test_senseless_move_is_refused(self, talk, body):
         assert talk.wrong("POST", "clock", body)[0] == 400
+
+
+@pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"a":' * 100_000])
+def test_deeply_nested_body_is_refused(talk, raw):
+    assert talk.wrong("POST", "faults", raw=raw) == (
+        400,
+        "The body is not JSON that can be read: it is nested too deeply.",
+    )
+
+
+def test_large_limit_is_no_limit(talk):
+    assert talk("GET", "requests?limit=" + "9" * 18) == (200, [])
 
 
 def test_reset_calls_whoever_can_do_it(talk):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_async_sm.emulator.models.callables import CallableContainer
 from airflow_async_sm.emulator.settings.behaviours import Behaviour
 from airflow_async_sm.emulator.settings.faults import InstanceLost, ModelCrash
 from airflow_async_sm.emulator.settings.unknowns import Unknowns
@@ -49,6 +50,10 @@ class Gate:
     def entered(self, times=1):
         for _ in range(times):
             assert self.inside.acquire(timeout=10)
+
+
+def out_of_threads(thread):
+    raise RuntimeError("can't start new thread")
 
 
 @pytest.fixture
@@ -174,21 +179,57 @@ class TestClosing:
         bench.instance(gate, concurrency=1)
         running, waiting = bench.submit(), bench.submit()
         gate.entered()
-        kept = bench.engine.open_requests()
         bench.engine.shut(keep=True)
         gate.open.set()
         bench.close()
+        kept = bench.log.open_requests()
         assert kept == [running, waiting]
         assert [bench.state(request) for request in kept] == ["running", "queued"]
         assert bench.memory.objects == {}
         later = Bench()
-        later.log.restore(bench.log.all())
+        later.log.restore(bench.log.save())
         for request in kept:
             later.engine.restore(request)
         later.instance()
         later.settle()
         assert [later.state(request) for request in kept] == ["succeeded", "succeeded"]
         later.close()
+
+    def test_what_is_given_back_to_a_kept_queue_stays_open(self, bench, gate):
+        instance = bench.instance(gate)
+        request = bench.submit()
+        gate.entered()
+        bench.engine.lose(instance, requeue=True)
+        bench.engine.shut(keep=True)
+        gate.open.set()
+        bench.close()
+        assert bench.log.open_requests() == [request]
+
+    def test_what_is_kept_is_not_dropped_by_a_second_closing(self, bench):
+        request = bench.submit()
+        bench.engine.shut(keep=True)
+        bench.close()
+        assert bench.log.open_requests() == [request]
+
+    def test_a_closed_queue_takes_no_instance(self, bench):
+        instance = bench.instance()
+        bench.engine.shut()
+        assert not bench.engine.attach(instance)
+
+    def test_what_runs_on_an_instance_that_was_given_up_is_ended_too(self, bench, gate):
+        container = CallableContainer(name="dying", model=gate)
+        bench.instance(container=container, concurrency=2)
+        request = bench.submit()
+        gate.entered()
+        container.crash()
+        other = bench.submit()
+        assert len(bench.broken) == 1
+        assert (bench.engine.backlog().queued, bench.engine.backlog().running) == (1, 1)
+        bench.engine.shut()
+        gate.open.set()
+        bench.close()
+        assert {bench.state(request), bench.state(other)} <= {"dropped", "failed"}
+        assert bench.log.open_requests() == []
 
     def test_a_thread_that_does_not_end_is_reported_and_not_waited_for(self, bench, gate, caplog):
         bench.instance(gate)
@@ -227,6 +268,35 @@ class TestInstances:
         bench.settle()
         assert bench.broken == [(instance, False)]
         assert bench.state(request) == "queued"
+
+    def test_an_instance_works_on_a_queue_once(self, bench):
+        instance = bench.instance()
+        assert not bench.engine.attach(instance)
+
+    def test_who_is_told_of_a_broken_instance_can_ask_the_queue(self, bench):
+        asked = []
+        bench.engine._broken = lambda *_: asked.append(bench.engine.backlog())
+        bench.instance().container.crash()
+        bench.submit()
+        assert [backlog.queued for backlog in asked] == [1]
+
+    def test_a_request_waits_for_a_thread_where_the_machine_has_none(self, bench, monkeypatch, caplog):
+        bench.instance()
+        with monkeypatch.context() as exhausted:
+            exhausted.setattr(threading.Thread, "start", out_of_threads)
+            request = bench.submit(ttl=60)
+            bench.settle()
+        assert bench.state(request) == "queued"
+        assert "waits for a thread: can't start new thread" in caplog.text
+        bench.advance(1)
+        assert bench.state(request) == "succeeded"
+
+    def test_a_request_that_finds_no_thread_can_expire(self, bench, monkeypatch):
+        monkeypatch.setattr(threading.Thread, "start", out_of_threads)
+        bench.instance()
+        request = bench.submit(ttl=60)
+        bench.advance(60)
+        assert bench.state(request) == "expired"
 
     def test_a_lost_instance_that_nobody_has_is_no_matter(self, bench):
         bench.engine.lose(SimpleNamespace(name="i-none"))

@@ -51,7 +51,8 @@ def test_pages_follow_each_other():
 
 
 @pytest.mark.parametrize(
-    "request_", [{"MaxResults": 0}, {"MaxResults": 101}, {"SortBy": "x"}, {"NextToken": "x"}]
+    "request_",
+    [{"MaxResults": 0}, {"MaxResults": 101}, {"MaxResults": "a"}, {"SortBy": "x"}, {"NextToken": "x"}],
 )
 def test_bad_request_is_refused(request_):
     with pytest.raises(AwsError) as refusal:

@@ -44,7 +44,6 @@ def request(*, failure="s3://b/bad/k-error.out", **submission):
     }
     return Request(
         request_id="k",
-        number=1,
         endpoint="ep",
         region="us-east-1",
         variant="v",

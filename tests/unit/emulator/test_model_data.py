@@ -6,7 +6,8 @@ import tarfile
 import pytest
 
 from airflow_async_sm.emulator.errors import StorageError
-from airflow_async_sm.emulator.models.model_data import ProvisioningFailed, unpack_model_data
+from airflow_async_sm.emulator.models.containers import ProvisioningFailed
+from airflow_async_sm.emulator.models.model_data import unpack_model_data
 
 
 class OneObject:

@@ -31,6 +31,7 @@ from moto.core.base_backend import AccountSpecificBackend
 
 from airflow_async_sm.emulator.errors import AwsError
 from airflow_async_sm.emulator.scaling.moto_alarms import target_tracking_alarms
+from airflow_async_sm.emulator.scaling.moto_scaling import metrics_listed_once
 from tests.unit.emulator.scaling_world import ENDPOINT, IDENTITY, REGION, Queue, scaling_world
 
 READ = {
@@ -49,6 +50,7 @@ READ = {
     Alarm.__init__: "4eee3068ea5fe5fc5a91a70f57cc8617",
     Alarm.update_state: "9308fec8c5cd8039de8afdef01bd4105",
     CloudWatchBackend.__init__: "5e4ce1344c08c8275da531911c0385ae",
+    CloudWatchBackend.get_filtered_metrics: "63270f556ea9d022145cce1ee6485631",
     CloudWatchBackend.put_metric_alarm: "aff786ddccbc9f135373cec565c38ac5",
     CloudWatchBackend.put_metric_data: "300dda002442b818cba5f1296fd0f270",
     CloudWatchBackend.delete_alarms: "3602fd647ddca19d8d2ab9b757aa105d",
@@ -56,6 +58,7 @@ READ = {
     Metric.__init__: "6ec5b6c0b0fc790e74ab14ff4fb4f86c",
     MetricStat.__init__: "e0504197ef3fc12d1a3fc95ee30c94eb",
     MetricDataQuery.__init__: "a077bf981f767c66f12cc16f6c681536",
+    MetricDatumBase.filter: "0b48c98ba8611e71f6f7c3e04e709466",
     MetricDatumBase.__init__: "4472012d39e379ae3d381123548e7241",
     MetricDatum.__init__: "4fa67982bb2cf67529ee6113c8b481c2",
     MetricAggregatedDatum.__init__: "3f7d194e8ef2bfd874e9942118d0dd3e",
@@ -71,11 +74,49 @@ def test_function_is_the_one_that_was_read(function):
     )
 
 
-def test_replacement_is_undone():
-    original = FakeApplicationAutoscalingPolicy.create_alarms
-    with target_tracking_alarms():
-        assert FakeApplicationAutoscalingPolicy.create_alarms is not original
-    assert FakeApplicationAutoscalingPolicy.create_alarms is original
+def test_replacements_are_undone():
+    for replaced, owner, name in (
+        (target_tracking_alarms, FakeApplicationAutoscalingPolicy, "create_alarms"),
+        (metrics_listed_once, CloudWatchBackend, "get_filtered_metrics"),
+    ):
+        original = getattr(owner, name)
+        with replaced():
+            assert getattr(owner, name) is not original
+        assert getattr(owner, name) is original
+
+
+class TestListMetrics:
+    @pytest.fixture
+    def cloudwatch(self):
+        with mock_aws(), metrics_listed_once():
+            yield boto3.client("cloudwatch", REGION)
+
+    @staticmethod
+    def put(cloudwatch, name="M", namespace="N", **dimensions):
+        named = [{"Name": key, "Value": value} for key, value in dimensions.items()]
+        cloudwatch.put_metric_data(
+            Namespace=namespace, MetricData=[{"MetricName": name, "Value": 1, "Dimensions": named}]
+        )
+
+    @pytest.mark.parametrize(
+        "dimensions", [{}, {"a": "1"}, {"a": "1", "b": "2"}, {"a": "1", "b": "2", "c": "3"}]
+    )
+    def test_every_metric_is_there_once(self, cloudwatch, dimensions):
+        for _ in range(3):
+            self.put(cloudwatch, **dimensions)
+        (found,) = cloudwatch.list_metrics()["Metrics"]
+        assert {one["Name"]: one["Value"] for one in found["Dimensions"]} == dimensions
+
+    def test_different_ones_are_all_there(self, cloudwatch):
+        self.put(cloudwatch, a="1", b="2")
+        self.put(cloudwatch, a="2", b="1")
+        self.put(cloudwatch, a="1")
+        self.put(cloudwatch, name="O", a="1")
+        self.put(cloudwatch, namespace="P", a="1")
+        assert len(cloudwatch.list_metrics()["Metrics"]) == 5
+        assert len(cloudwatch.list_metrics(Namespace="N", MetricName="M")["Metrics"]) == 3
+        of_one = cloudwatch.list_metrics(Dimensions=[{"Name": "a", "Value": "1"}])["Metrics"]
+        assert len(of_one) == 4
 
 
 @pytest.fixture

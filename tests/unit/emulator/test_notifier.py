@@ -32,7 +32,6 @@ CONFIG = {"OutputConfig": {"NotificationConfig": {"SuccessTopic": SUCCESS, "Erro
 def request(number=1, *, endpoint="e", config=CONFIG):
     return Request(
         request_id=str(number),
-        number=number,
         endpoint=endpoint,
         region="us-east-1",
         variant="v",

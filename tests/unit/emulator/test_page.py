@@ -8,7 +8,7 @@ from airflow_async_sm.emulator.clock import Clock
 from airflow_async_sm.emulator.settings.faults import Throttled
 from airflow_async_sm.emulator.web.page import Page, wants_page
 from airflow_async_sm.emulator.work.records import RequestState
-from tests.unit.emulator.looks import make_insight, record
+from tests.unit.emulator.looks import make_insight, make_looked_at, record
 
 URL = "http://127.0.0.1:4000"
 VOID = {"meta", "input", "br"}
@@ -89,10 +89,11 @@ def test_endpoints():
 
 
 def test_requests_are_newest_first_with_their_times():
-    insight = make_insight()
-    insight._requests.add(record(1, started_at=1_800_000_003.5, finished_at=1_800_000_070.0, invocations=1))
-    insight._requests.add(record(2, RequestState.EXPIRED, finished_at=1_800_003_663.0))
-    insight._requests.add(record(3, RequestState.QUEUED, inference_id="<b>&"))
+    insight = make_looked_at(
+        record(1, started_at=1_800_000_003.5, finished_at=1_800_000_070.0, invocations=1),
+        record(2, RequestState.EXPIRED, finished_at=1_800_003_663.0),
+        record(3, RequestState.QUEUED, inference_id="<b>&"),
+    )
     _, document = look(insight)
     _, third, second, first = document.rows["requests"]
     assert (third[0], third[2], third[5], third[6]) == ("3", "<b>&", "", "")
@@ -102,9 +103,9 @@ def test_requests_are_newest_first_with_their_times():
 
 
 def test_pages_and_filters():
-    insight = make_insight()
-    for number in range(1, 121):
-        insight._requests.add(record(number, endpoint="odd" if number % 2 else "even"))
+    insight = make_looked_at(
+        *(record(number, endpoint="odd" if number % 2 else "even") for number in range(1, 121))
+    )
     _, document = look(insight)
     assert numbers(document) == list(range(120, 70, -1))
     _, second = look(insight, document.links["older"].partition("?")[2])
@@ -121,8 +122,7 @@ def test_pages_and_filters():
 
 @pytest.mark.parametrize("query", ["before=x", "before=-1", "before=" + "9" * 30, "state=nonsense", "a=b&a"])
 def test_senseless_query_is_left_out_of_account(query):
-    insight = make_insight()
-    insight._requests.add(record(1))
+    insight = make_looked_at(record(1))
     assert numbers(look(insight, query)[1]) == [1]
 
 
@@ -132,9 +132,7 @@ def test_filter_cannot_carry_html():
 
 
 def test_refresh_can_be_paused_and_stays_paused():
-    insight = make_insight()
-    for number in range(1, 61):
-        insight._requests.add(record(number))
+    insight = make_looked_at(*(record(number) for number in range(1, 61)))
     text, document = look(insight)
     assert 'http-equiv="refresh" content="5"' in text
     paused, document = look(insight, document.links["refresh"].partition("?")[2])

@@ -165,6 +165,13 @@ class TestFailure:
         assert [bench.state(one) for one in (first, second)] == ["failed", "succeeded"]
         assert "ZeroDivisionError" in caplog.text
 
+    def test_a_bug_of_the_emulator_leaves_a_failure_object(self, bench, monkeypatch):
+        bench.instance()
+        monkeypatch.setattr(bench.tools.objects, "write_output", lambda *_: 1 / 0)
+        request = bench.submit()
+        bench.settle()
+        assert b"emulator itself failed" in bench.failure(request)
+
 
 class TestTimeLimit:
     def test_covers_the_model(self, bench):

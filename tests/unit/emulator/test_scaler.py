@@ -473,7 +473,7 @@ class TestMetrics:
     def test_clients_can_read_what_was_counted(self, world):
         for _ in range(3):
             world.metrics.count(REGION, "ep", "main", "InvocationsProcesssed")
-        world.metrics.observe(REGION, "ep", "main", "ModelLatency", 0.25, "Seconds")
+        world.metrics.observe(REGION, "ep", "main", "ModelLatency", 0.25)
         world.minutes(3)
         variant = [*ENDPOINT, {"Name": "VariantName", "Value": "main"}]
         (processed,) = self.statistics(world, "InvocationsProcesssed", "Sum", variant)

@@ -110,7 +110,8 @@ def test_emulators_own_look_at_a_model_is_not_checked(everyone, ask):
 def test_tags_of_endpoints_are_ours_and_others_are_motos(everyone, ask, operation, method):
     ask(operation, {"ResourceArn": ENDPOINT})
     ask(operation, {"ResourceArn": MODEL})
-    assert everyone.asked == [method, "moto"]
+    ask(operation, {"ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:domain/d"})
+    assert everyone.asked == [method, "refuse_missing_model", "moto", "moto"]
 
 
 class TestScaling:
@@ -132,7 +133,7 @@ class TestScaling:
 
 
 def test_submission_has_its_headers_and_body_and_no_failure_location_unless_there_is_one(everyone):
-    services = Services(control=everyone, runtime=everyone, moto=everyone.moto)
+    services = Services(control=everyone, runtime=everyone, scaling=everyone, moto=everyone.moto)
     environ = {
         "HTTP_X_AMZN_SAGEMAKER_INFERENCE_ID": "mine",
         "HTTP_ACCEPT": "other",
