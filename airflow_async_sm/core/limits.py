@@ -14,9 +14,12 @@ from typing import Final
 
 __all__ = [
     "ACCEPT",
+    "AUTOSCALING",
     "BODY_BYTES",
+    "CLOUDWATCH",
     "CONTENT_TYPE",
     "CONTROL",
+    "COOLDOWN",
     "CUSTOM_ATTRIBUTES",
     "DEFAULT_INVOCATION_TIMEOUT",
     "DEFAULT_REQUEST_TTL",
@@ -32,6 +35,7 @@ __all__ = [
     "INFERENCE_ID",
     "INITIAL_INSTANCE_COUNT",
     "INPUT_LOCATION",
+    "INSTANCES",
     "INSTANCE_TYPE",
     "INVOCATION_TIMEOUT",
     "KMS_KEY_ID",
@@ -42,7 +46,15 @@ __all__ = [
     "RUNTIME",
     "S3_OUTPUT_PATH_EXTENSION",
     "S3_PATH",
+    "SECURITY_GROUPS",
+    "SECURITY_GROUP_ID",
+    "SUBNETS",
+    "SUBNET_ID",
+    "TAGS",
+    "TAG_KEY",
+    "TAG_VALUE",
     "TOPIC_ARN",
+    "VARIANT_NAME",
     "InvalidInput",
     "NumberLimit",
     "TextLimit",
@@ -50,6 +62,8 @@ __all__ = [
 
 RUNTIME: Final = "sagemaker-runtime"
 CONTROL: Final = "sagemaker"
+AUTOSCALING: Final = "application-autoscaling"
+CLOUDWATCH: Final = "cloudwatch"
 
 
 class InvalidInput(ValueError):
@@ -218,6 +232,31 @@ TOPIC_ARN: Final = TextLimit(
 KMS_KEY_ID: Final = TextLimit(
     CONTROL, "KmsKeyId", 2048, 0, r"[a-zA-Z0-9:/_\-]*", "a KMS key id, alias or ARN"
 )
+
+SUBNET_ID: Final = TextLimit(CONTROL, "SubnetId", 32, 1, r"[-0-9a-zA-Z]+", "the id of a subnet, 'subnet-...'")
+SECURITY_GROUP_ID: Final = TextLimit(
+    CONTROL, "SecurityGroupId", 32, 1, r"[-0-9a-zA-Z]+", "the id of a security group, 'sg-...'"
+)
+SUBNETS: Final = 16
+SECURITY_GROUPS: Final = 5
+TAG_KEY: Final = TextLimit(
+    CONTROL,
+    "TagKey",
+    128,
+    1,
+    r"(?!aws:)[\w\s.:/=+\-@]*",
+    "letters, digits, spaces and _.:/=+-@",
+)
+TAG_VALUE: Final = TextLimit(
+    CONTROL, "TagValue", 256, 0, r"[\w\s.:/=+\-@]*", "letters, digits, spaces and _.:/=+-@"
+)
+TAGS: Final = 50
+
+# RegisterScalableTarget, PutScalingPolicy. The model has neither minimum nor maximum for these: below 0 they
+# make no sense, and the API's whole numbers have 32 bits.
+VARIANT_NAME: Final = TextLimit(CONTROL, "VariantName", 63, 1, _NAME, _NAME_FORM)
+INSTANCES: Final = NumberLimit(AUTOSCALING, "ResourceCapacity", 0, 2_147_483_647, "instances")
+COOLDOWN: Final = NumberLimit(AUTOSCALING, "Cooldown", 0, 2_147_483_647, "seconds")
 
 # What the service uses when a request does not say (developer guide, "Asynchronous inference").
 DEFAULT_REQUEST_TTL: Final = 21_600

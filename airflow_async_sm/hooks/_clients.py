@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import boto3
+    from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
@@ -95,6 +97,16 @@ class AwsClients(AwsBaseHook):
         session: boto3.session.Session = self.get_session(region_name=self.region_name)
         return session
 
+    @property
+    def region(self) -> str:
+        """The AWS region that the clients talk to."""
+        return str(self._session.region_name)
+
+    @property
+    def partition(self) -> str:
+        """The AWS partition of the region: ``aws``, ``aws-us-gov``, ``aws-cn``."""
+        return str(self._session.get_partition_for_region(self.region))
+
     def _client_for(self, service: str, config: Config | None = None) -> Any:
         # Clients serve many threads, but connection, session and client are made in one.
         with self._making, translated(f"make a client for {service}"):
@@ -134,4 +146,19 @@ class AwsClients(AwsBaseHook):
     @cached_property
     def _sagemaker_looking(self) -> SageMakerClient:
         client: SageMakerClient = self._client_for("sagemaker", _LOOKING)
+        return client
+
+    @cached_property
+    def _autoscaling(self) -> ApplicationAutoScalingClient:
+        client: ApplicationAutoScalingClient = self._client_for("application-autoscaling")
+        return client
+
+    @cached_property
+    def _cloudwatch(self) -> CloudWatchClient:
+        client: CloudWatchClient = self._client_for("cloudwatch")
+        return client
+
+    @cached_property
+    def _cloudwatch_looking(self) -> CloudWatchClient:
+        client: CloudWatchClient = self._client_for("cloudwatch", _LOOKING)
         return client

@@ -60,7 +60,7 @@ def test_a_limit_is_the_one_of_the_api_model(name):
 @pytest.mark.parametrize("name", [n for n, limit in LIMITS.items() if isinstance(limit, TextLimit)])
 def test_a_pattern_accepts_what_the_api_model_accepts(name):
     limit, published = LIMITS[name], model_shape(LIMITS[name]).metadata.get("pattern")
-    if published is None or "\\p{Print}" in published:
+    if published is None or "\\p{Print}" in published or "\\p{L}" in published:
         pytest.skip("the model states no pattern, or one that Python cannot read")
     pattern = published.replace("\\p{ASCII}", "[\\x00-\\x7f]").removeprefix("^").removesuffix("$")
     for sample in SAMPLES:
