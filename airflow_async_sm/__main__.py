@@ -6,19 +6,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from airflow_async_sm import __version__
+from airflow_async_sm import __version__, preflight
 from airflow_async_sm.demo import command as demo
 from airflow_async_sm.emulator import command as emulator
 
 _COMMANDS = {
     "demo": (demo, "run an example DAG in a real local Airflow, against the emulator"),
     "emulator": (emulator, "serve a local SageMaker Asynchronous Inference until interrupted"),
+    "preflight": (preflight, "look at an endpoint, its rights and its buckets before money is spent"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="airflow-async-sm", description="SageMaker Async on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="airflow-async-sm", description="SageMaker Asynchronous Inference for Airflow."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, purpose) in _COMMANDS.items():

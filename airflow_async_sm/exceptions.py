@@ -118,11 +118,12 @@ def outcome_error(handle: Handle, outcome: Outcome, *, failure: str = "") -> Sag
 
     :param handle: What was waited for.
     :param outcome: How the wait ended.
-    :param failure: Text of the failure object, for a failed inference.
+    :param failure: For a failed inference the text of the failure object; for an endpoint what was done
+        about it.
     """
     if isinstance(handle, InvocationHandle):
         return _inference_error(handle, outcome, failure)
-    return _endpoint_error(handle, outcome)
+    return _endpoint_error(handle, outcome, failure)
 
 
 def _inference_error(handle: InvocationHandle, outcome: Outcome, failure: str) -> SageMakerAsyncError:
@@ -170,7 +171,7 @@ def _no_trace(handle: InvocationHandle) -> str:
     )
 
 
-def _endpoint_error(handle: EndpointHandle, outcome: Outcome) -> SageMakerAsyncError:
+def _endpoint_error(handle: EndpointHandle, outcome: Outcome, failure: str) -> SageMakerAsyncError:
     waited = f"after {outcome.seen_at - handle.submitted_at:,.0f} s"
     again = "A retry of the task takes the endpoint as it finds it."
     kind: type[SageMakerAsyncError]
@@ -178,8 +179,8 @@ def _endpoint_error(handle: EndpointHandle, outcome: Outcome) -> SageMakerAsyncE
         case End.FAILED:
             kind = EndpointNotReady
             text = (
-                f"did not become {handle.goal}: {sentence(outcome.detail)} Its containers' log group is "
-                f"{log_group(handle.endpoint_name)}."
+                f"is not {handle.aim} {waited}: {sentence(outcome.detail)} Its containers' log group is "
+                f"{log_group(handle.endpoint_name)}. {failure}".rstrip()
             )
         case End.LOOK_FAILED:
             kind = LookFailed
@@ -189,8 +190,8 @@ def _endpoint_error(handle: EndpointHandle, outcome: Outcome) -> SageMakerAsyncE
         case _:
             kind = WaitTimedOut
             text = (
-                f"was not {handle.goal} {waited}, when the task's timeout ended the wait. "
-                "The change goes on without the task."
+                f"was not {handle.aim} {waited}, when the task's timeout ended the wait. "
+                "What goes on there goes on without the task."
             )
     return kind(f"{handle.subject} {text} {again}", endpoint_name=handle.endpoint_name)
 

@@ -17,7 +17,8 @@ import tarfile
 from datetime import timedelta
 from typing import Any
 
-from airflow_async_sm.operators.endpoint import SageMakerAsyncDeleteOperator, SageMakerAsyncDeployOperator
+from airflow_async_sm.operators.delete import SageMakerAsyncDeleteOperator
+from airflow_async_sm.operators.deploy import SageMakerAsyncDeployOperator
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 
 try:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from airflow_async_sm.core.handles import DELETED, IN_SERVICE, EndpointHandle
+from airflow_async_sm.core.endpoints import VARIANT_NAME
+from airflow_async_sm.core.handles import CAPACITY, DELETED, DRAINED, IN_SERVICE, SETTLED, EndpointHandle
 from airflow_async_sm.core.outcomes import Observation, Pending, Settled
 from airflow_async_sm.core.texts import sentence
 
@@ -18,8 +19,12 @@ __all__ = [
     "Admission",
     "Phase",
     "admit",
+    "capacity",
     "log_group",
     "observe_endpoint",
+    "phase_of",
+    "progress",
+    "variant_name",
 ]
 
 CREATING: Final = "Creating"
@@ -50,6 +55,17 @@ STATUS_PHASES: Final[Mapping[str, Phase]] = {
     "UpdateRollbackFailed": Phase.BROKEN,
     DELETING: Phase.LEAVING,
 }
+
+
+def phase_of(description: Mapping[str, Any] | None) -> Phase | None:
+    """
+    Return what the status of an endpoint means; ``None`` if there is no endpoint.
+
+    A status that this version does not know is waited on: the deadline ends it, and the log has named it.
+
+    :param description: The answer of DescribeEndpoint, or ``None`` if there is no such endpoint.
+    """
+    return None if description is None else STATUS_PHASES.get(description["EndpointStatus"], Phase.MOVING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +101,7 @@ def admit(endpoint_name: str, description: Mapping[str, Any] | None) -> Admissio
         return Admission(
             False,
             later=status == CREATING,
-            text=f"Endpoint {endpoint_name!r} takes no requests: it is "
-            + _status_and_reason(status, str(description.get("FailureReason") or "")),
+            text=f"Endpoint {endpoint_name!r} takes no requests: it is " + sentence(progress(description)),
         )
     if "AsyncInferenceConfig" not in description:
         return Admission(
@@ -97,34 +112,88 @@ def admit(endpoint_name: str, description: Mapping[str, Any] | None) -> Admissio
     return Admission(True)
 
 
-def observe_endpoint(handle: EndpointHandle, description: Mapping[str, Any] | None) -> Observation:
+def observe_endpoint(
+    handle: EndpointHandle, description: Mapping[str, Any] | None, backlog: int | None = None
+) -> Observation:
     """
     Return what one look at an endpoint means for the goal of ``handle``.
 
     :param description: The answer of DescribeEndpoint, or ``None`` if there is no such endpoint.
+    :param backlog: How many requests wait or are worked on; ``None``: no figure that is new enough.
     """
     if handle.goal == DELETED:
         return _observe_deletion(description)
     if description is None:
-        return Settled(succeeded=False, detail="The endpoint does not exist.")
+        # What is gone changes no more, and has no backlog.
+        gone = handle.goal in (SETTLED, DRAINED)
+        return Settled(succeeded=gone, detail="The endpoint does not exist.")
+    if handle.goal == DRAINED:
+        return _observe_drain(handle, backlog)
+    phase = phase_of(description)
+    if phase is Phase.MOVING:
+        return Pending(progress(description))
+    if handle.goal == SETTLED:
+        return Pending(DELETING) if phase is Phase.LEAVING else Settled(succeeded=True)
+    if phase is not Phase.SERVING:
+        return Settled(succeeded=False, detail=sentence(progress(description)))
+    if handle.goal == CAPACITY:
+        return _observe_capacity(handle, description)
+    return _observe_service(handle, description)
+
+
+def progress(description: Mapping[str, Any]) -> str:
+    """Return what an endpoint is and has at the moment, in one line; a change of it is another line."""
     status, reason = str(description["EndpointStatus"]), str(description.get("FailureReason") or "")
-    # A status that this version does not know is waited on: the deadline ends it, and the log has named it.
-    match STATUS_PHASES.get(status, Phase.MOVING):
-        case Phase.MOVING:
-            return Pending(status)
-        case Phase.SERVING:
-            return _observe_service(handle, str(description["EndpointConfigName"]), reason)
-        case _:
-            return Settled(succeeded=False, detail=_status_and_reason(status, reason))
+    parts = [status]
+    variants = description.get("ProductionVariants") or []
+    if status != CREATING and variants:
+        current, desired = capacity(description)
+        parts.append(f"{current} of {desired} instances")
+    pending = description.get("PendingDeploymentSummary") or {}
+    if name := pending.get("EndpointConfigName"):
+        parts.append(f"on the way to configuration {name}")
+    text = ", ".join(parts)
+    return f"{text}: {reason}" if reason else text
 
 
-def _observe_service(handle: EndpointHandle, config_name: str, reason: str) -> Observation:
+def capacity(description: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many instances of an endpoint are in service, and how many there shall be."""
+    variants = description.get("ProductionVariants") or []
+    return (
+        sum(int(variant.get("CurrentInstanceCount") or 0) for variant in variants),
+        sum(int(variant.get("DesiredInstanceCount") or 0) for variant in variants),
+    )
+
+
+def variant_name(description: Mapping[str, Any] | None) -> str:
+    """Return the name of an endpoint's one variant; of an endpoint that is gone the name that we give it."""
+    variants = (description or {}).get("ProductionVariants") or [{}]
+    return str(variants[0].get("VariantName", VARIANT_NAME))
+
+
+def _observe_service(handle: EndpointHandle, description: Mapping[str, Any]) -> Observation:
     """After a failed update an endpoint is in service again with its old configuration: no success."""
-    wanted = handle.endpoint_config_name
+    wanted, config_name = handle.endpoint_config_name, str(description["EndpointConfigName"])
     if wanted is None or wanted == config_name:
         return Settled(succeeded=True, detail=IN_SERVICE)
+    reason = str(description.get("FailureReason") or "")
     detail = f"{IN_SERVICE}, but with configuration {config_name} instead of {wanted}"
-    return Settled(succeeded=False, detail=_status_and_reason(detail, reason))
+    return Settled(succeeded=False, detail=sentence(f"{detail}: {reason}" if reason else detail))
+
+
+def _observe_capacity(handle: EndpointHandle, description: Mapping[str, Any]) -> Observation:
+    current, desired = capacity(description)
+    if current >= handle.count:
+        return Settled(succeeded=True, detail=f"{current} instances")
+    return Pending(f"{current} of {max(desired, handle.count)} instances")
+
+
+def _observe_drain(handle: EndpointHandle, backlog: int | None) -> Observation:
+    if backlog is None:
+        return Pending("no figure of its backlog yet")
+    if backlog <= handle.count:
+        return Settled(succeeded=True, detail=f"a backlog of {backlog}")
+    return Pending(f"a backlog of {backlog}")
 
 
 def _observe_deletion(description: Mapping[str, Any] | None) -> Observation:
@@ -132,15 +201,10 @@ def _observe_deletion(description: Mapping[str, Any] | None) -> Observation:
         return Settled(succeeded=True, detail=DELETED)
     status = str(description["EndpointStatus"])
     if STATUS_PHASES.get(status) is Phase.BROKEN:
-        reason = str(description.get("FailureReason") or "")
-        return Settled(succeeded=False, detail=_status_and_reason(status, reason))
+        return Settled(succeeded=False, detail=sentence(progress(description)))
     return Pending(status)
 
 
 def log_group(endpoint_name: str) -> str:
     """Return the name of the CloudWatch log group of an endpoint's containers."""
     return f"/aws/sagemaker/Endpoints/{endpoint_name}"
-
-
-def _status_and_reason(status: str, reason: str) -> str:
-    return sentence(f"{status}: {reason}" if reason else status)

@@ -9,10 +9,25 @@ from airflow_async_sm.core import limits
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.records import Record, check_text, check_time
 
-__all__ = ["DELETED", "IN_SERVICE", "EndpointHandle", "Handle", "InvocationHandle"]
+__all__ = [
+    "CAPACITY",
+    "DELETED",
+    "DRAINED",
+    "IN_SERVICE",
+    "SETTLED",
+    "EndpointHandle",
+    "Handle",
+    "InvocationHandle",
+]
 
+# What an endpoint can be waited for.
 IN_SERVICE: Final = "InService"
 DELETED: Final = "Deleted"
+SETTLED: Final = "Settled"
+CAPACITY: Final = "Capacity"
+DRAINED: Final = "Drained"
+
+_GOALS: Final = (IN_SERVICE, DELETED, SETTLED, CAPACITY, DRAINED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +64,11 @@ class InvocationHandle(Record):
         """How logs and errors name it."""
         return f"Request {self.inference_id} to endpoint {self.endpoint_name}"
 
+    @property
+    def aim(self) -> str:
+        """What it is when the wait has succeeded."""
+        return "answered"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndpointHandle(Record):
@@ -56,20 +76,26 @@ class EndpointHandle(Record):
     One endpoint on its way to a state.
 
     :param endpoint_name: Its name.
-    :param goal: ``InService``, or ``Deleted`` when it is waited for until it is gone.
-    :param submitted_at: When the change was asked for, in seconds since 1970 (UTC).
+    :param goal: ``InService``; ``Deleted``, until it is gone; ``Settled``, until nothing changes it any more;
+        ``Capacity``, until ``count`` instances are in service; or ``Drained``, until its backlog is at most
+        ``count``.
+    :param submitted_at: When the task asked for its first change, in seconds since 1970 (UTC).
     :param endpoint_config_name: The configuration it must be in service with; ``None``: any.
+    :param count: How many instances, or how many requests in the backlog.
     """
 
     endpoint_name: str
     goal: str
     submitted_at: float
     endpoint_config_name: str | None = None
+    count: int = 0
 
     def __post_init__(self) -> None:
         limits.ENDPOINT_NAME.check("endpoint_name", self.endpoint_name)
-        if self.goal not in (IN_SERVICE, DELETED):
-            raise InvalidInput(f"goal is {self.goal!r}; expected {IN_SERVICE!r} or {DELETED!r}.")
+        if self.goal not in _GOALS:
+            raise InvalidInput(f"goal is {self.goal!r}; expected one of {', '.join(_GOALS)}.")
+        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 0:
+            raise InvalidInput(f"count is {self.count!r}; a whole number of at least 0 is needed.")
         check_time("EndpointHandle", "submitted_at", self.submitted_at)
         check_text("EndpointHandle", "endpoint_config_name", self.endpoint_config_name, optional=True)
 
@@ -77,6 +103,17 @@ class EndpointHandle(Record):
     def subject(self) -> str:
         """How logs and errors name it."""
         return f"Endpoint {self.endpoint_name}"
+
+    @property
+    def aim(self) -> str:
+        """The goal in words: what the endpoint is when the wait has succeeded."""
+        match self.goal:
+            case "Capacity":
+                return f"in service with at least {self.count} instances"
+            case "Drained":
+                return f"drained to a backlog of at most {self.count}"
+            case _:
+                return {IN_SERVICE: "in service", DELETED: "gone", SETTLED: "settled"}[self.goal]
 
 
 Handle = InvocationHandle | EndpointHandle

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from airflow_async_sm.core.arguments import given, is_described_by
+from airflow_async_sm.core.deployments import config_objection
 from airflow_async_sm.core.endpoint_states import DELETING, observe_endpoint
-from airflow_async_sm.core.endpoints import given, is_described_by
-from airflow_async_sm.core.handles import EndpointHandle
+from airflow_async_sm.core.handles import DRAINED, EndpointHandle
+from airflow_async_sm.core.naming import is_part_of, stem
 from airflow_async_sm.core.outcomes import Observation
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected
@@ -43,23 +46,43 @@ class EndpointCalls(AwsClients):
         """Return what DescribeModel says, or ``None`` if there is no such model."""
         return self._describe(self._sagemaker_looking.describe_model, ModelName=model_name)
 
-    def create_model(self, spec: AsyncEndpointSpec) -> None:
-        """Create the model of an endpoint, unless an earlier attempt did."""
-        self._create(
-            f"model {spec.model_name}",
-            spec.model_to_api(),
-            self._sagemaker.create_model,
-            lambda: self.describe_model(spec.model_name),
-        )
+    def check_existing_parts(self, spec: AsyncEndpointSpec) -> None:
+        """
+        Raise unless the parts exist that an endpoint is to be made of, and fit.
 
-    def create_endpoint_config(self, spec: AsyncEndpointSpec) -> None:
-        """Create the configuration of an endpoint, unless an earlier attempt did."""
-        self._create(
-            f"endpoint configuration {spec.endpoint_config_name}",
-            spec.endpoint_config_to_api(),
-            self._sagemaker.create_endpoint_config,
-            lambda: self.describe_endpoint_config(spec.endpoint_config_name),
-        )
+        :param spec: What the endpoint is made of. Parts that are made with it are not looked for.
+        :raises RequestRejected: a model or a configuration is missing, or is not for asynchronous endpoints.
+        """
+        objection = ""
+        if spec.endpoint_config_to_api() is None:
+            what = f"Endpoint configuration {spec.config_name}"
+            config = self.describe_endpoint_config(spec.config_name)
+            objection = "it does not exist" if config is None else config_objection(config)
+        elif spec.model_to_api() is None:
+            what = f"Model {spec.model_name}"
+            objection = "it does not exist" if self.describe_model(str(spec.model_name)) is None else ""
+        if objection:
+            raise RequestRejected(
+                f"{what} cannot be used: {objection}. Nothing was changed; a retry would be refused as well.",
+                endpoint_name=spec.endpoint_name,
+            )
+
+    def create_parts(self, spec: AsyncEndpointSpec) -> None:
+        """Create the model and the configuration of an endpoint, as far as they do not exist already."""
+        if (model := spec.model_to_api()) is not None:
+            self._create(
+                f"model {spec.model_name}",
+                model,
+                self._sagemaker.create_model,
+                lambda: self.describe_model(str(spec.model_name)),
+            )
+        if (config := spec.endpoint_config_to_api()) is not None:
+            self._create(
+                f"endpoint configuration {spec.config_name}",
+                config,
+                self._sagemaker.create_endpoint_config,
+                lambda: self.describe_endpoint_config(spec.config_name),
+            )
 
     def create_endpoint(self, spec: AsyncEndpointSpec) -> None:
         """
@@ -85,9 +108,91 @@ class EndpointCalls(AwsClients):
                 endpoint_name=spec.endpoint_name,
             ) from error.__cause__
 
+    def update_endpoint(
+        self, spec: AsyncEndpointSpec, description: Mapping[str, Any], *, retain_capacity: bool
+    ) -> None:
+        """
+        Start the update of an endpoint to the configuration of ``spec``. It takes minutes.
+
+        :param spec: What the endpoint is to be.
+        :param description: What it is: the answer of DescribeEndpoint.
+        :param retain_capacity: Keep the number of machines that there are.
+        :raises EndpointNotReady: it cannot be updated now, or the service does not know the configuration
+            yet.
+        """
+        if spec.tags:
+            tags = [{"Key": key, "Value": value} for key, value in spec.tags.items()]
+            with translated(f"tag endpoint {spec.endpoint_name}"):
+                self._sagemaker.add_tags(ResourceArn=description["EndpointArn"], Tags=tags)  # type: ignore[arg-type]
+        arguments = given(spec.update_to_api(retain_capacity=retain_capacity))
+        try:
+            with translated(f"update endpoint {spec.endpoint_name}"):
+                self._sagemaker.update_endpoint(**arguments)
+        except RequestRejected as error:
+            if not _is_validation(error):
+                raise
+            raise EndpointNotReady(
+                f"Could not update endpoint {spec.endpoint_name}: {sentence(str(error.__cause__))} "
+                "A retry may succeed, if the endpoint was changing, or the service did not know the new "
+                "configuration yet.",
+                endpoint_name=spec.endpoint_name,
+            ) from error.__cause__
+
     def look_at_endpoint(self, handle: EndpointHandle) -> Observation:
         """Look once whether an endpoint has reached its goal."""
-        return observe_endpoint(handle, self.describe_endpoint(handle.endpoint_name))
+        description = self.describe_endpoint(handle.endpoint_name)
+        backlog = None
+        if handle.goal == DRAINED and description is not None:
+            backlog = self.backlog(handle.endpoint_name, since=handle.submitted_at)
+        return observe_endpoint(handle, description, backlog)
+
+    def backlog(self, endpoint_name: str, *, since: float) -> int | None:
+        """
+        Return how many requests of an endpoint wait or are worked on; ``None`` if that is not known yet.
+
+        The service publishes the figure once a minute, as ``ApproximateBacklogSize`` in CloudWatch.
+
+        :param endpoint_name: Name of the endpoint.
+        :param since: Only a figure of a minute that began after this counts, in seconds since 1970 (UTC).
+        """
+        begin = datetime.fromtimestamp(since, tz=UTC)
+        metric = {
+            "Namespace": "AWS/SageMaker",
+            "MetricName": "ApproximateBacklogSize",
+            "Dimensions": [{"Name": "EndpointName", "Value": endpoint_name}],
+        }
+        query = {"Id": "backlog", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "Maximum"}}
+        with translated(f"read the backlog of endpoint {endpoint_name}"):
+            reply = self._cloudwatch_looking.get_metric_data(
+                MetricDataQueries=[query],  # type: ignore[list-item]
+                StartTime=begin,
+                EndTime=datetime.now(tz=UTC) + timedelta(days=1),
+                ScanBy="TimestampDescending",
+            )
+        found = next(iter(reply["MetricDataResults"]), None)
+        if found is None or not found["Values"] or found["Timestamps"][0] < begin:
+            return None
+        return int(found["Values"][0])
+
+    def made_parts(self, endpoint_name: str) -> tuple[list[str], list[str]]:
+        """
+        Return the names of the configurations and of the models that were made for an endpoint.
+
+        They are recognised by the names that :class:`SageMakerAsyncDeployOperator` gives them.
+
+        :param endpoint_name: The endpoint.
+        """
+        with translated(f"list what was made for endpoint {endpoint_name}"):
+            configs = self._sagemaker.get_paginator("list_endpoint_configs").paginate(
+                NameContains=stem(endpoint_name)
+            )
+            config_names = [one["EndpointConfigName"] for page in configs for one in page["EndpointConfigs"]]
+            models = self._sagemaker.get_paginator("list_models").paginate(NameContains=stem(endpoint_name))
+            model_names = [one["ModelName"] for page in models for one in page["Models"]]
+        return (
+            [name for name in config_names if is_part_of(endpoint_name, name)],
+            [name for name in model_names if is_part_of(endpoint_name, name)],
+        )
 
     def delete_endpoint(self, endpoint_name: str) -> None:
         """

@@ -18,7 +18,7 @@ from airflow_async_sm.core.outcomes import Observation, Pending, Settled
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected, ResultUnreadable
-from airflow_async_sm.hooks._endpoints import EndpointCalls
+from airflow_async_sm.hooks._preflight import PreflightCalls
 from airflow_async_sm.hooks._translate import status_code, submission, translated
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["SageMakerAsyncHook"]
 
 
-class SageMakerAsyncHook(EndpointCalls):
+class SageMakerAsyncHook(PreflightCalls):
     """
     Talk to SageMaker Asynchronous Inference.
 

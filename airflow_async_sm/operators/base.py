@@ -18,6 +18,7 @@ from airflow_async_sm.core.outcomes import End, Outcome
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.waiting import Pace, Sleep
 from airflow_async_sm.exceptions import BadTriggerEvent, RequestRejected, outcome_error
+from airflow_async_sm.links import ENDPOINT_LINKS, store_pages
 
 if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
@@ -59,8 +60,8 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
     Submit something, wait for its end, and return what came of it.
 
     A subclass says what is asked for (:meth:`request`), how to ask (:meth:`submit`), how to wait
-    (:meth:`trigger`) and what to return (:meth:`collect`). Waiting on the worker and waiting in the triggerer
-    run the same engine and come to the same end.
+    (:meth:`trigger`), whether anything follows (:meth:`follow`) and what to return (:meth:`collect`). Waiting
+    on the worker and waiting in the triggerer run the same engine and come to the same end.
 
     :param timeout: Seconds to wait, counted from the submission and kept across triggerer restarts. ``None``:
         the subclass says how long.
@@ -80,6 +81,7 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
     """
 
     template_fields: Sequence[str] = ("aws_conn_id", "region_name", "verify")
+    operator_extra_links = ENDPOINT_LINKS
     handle_type: ClassVar[type[Any]]
 
     def __init__(
@@ -126,12 +128,24 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
     def collect(self, handle: AnyHandle) -> dict[str, Any]:
         """Return what the task returns after a success: a small value that JSON can hold."""
 
+    def follow(self, handle: AnyHandle, context: Context) -> AnyHandle | None:  # noqa: ARG002 - for subclasses
+        """Do what follows a wait that succeeded; return what to wait for next, or ``None``."""
+        return None
+
     def failure(self, handle: AnyHandle) -> str:  # noqa: ARG002 - for subclasses that can say more
-        """Return what the failed work itself says about its failure."""
+        """Clean up after work that failed, and return what there is to say about it."""
         return ""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit, and wait unless told not to."""
+        return self._see_through(self.submit(self.checked(context)), context)
+
+    def checked(self, context: Context) -> Any:
+        """
+        Return the request.
+
+        :raises RequestRejected: the input is bad.
+        """
         try:
             request = self.request(context)
             # Made here, because a bad botocore_config is bad input too.
@@ -140,15 +154,11 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
             raise RequestRejected(
                 f"{sentence(str(error))} Nothing was submitted; a retry would be refused as well."
             ) from error
-        handle = self.submit(request)
-        self._show(handle, context)
-        if not self.wait_for_completion:
-            return handle.to_dict()
-        return self._finish(handle, self._wait(handle))
+        return request
 
     def execute_complete(
         self,
-        context: Context,  # noqa: ARG002 - Airflow passes it
+        context: Context,
         event: Mapping[str, Any] | None = None,
         handle: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
@@ -161,7 +171,7 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
             ) from error
         if handle is not None and self.handle_type.from_dict(handle) != seen:
             raise BadTriggerEvent(f"The task was resumed with an event about something else: {seen.subject}.")
-        return self._finish(seen, outcome)
+        return self._finish(seen, outcome, context)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -212,6 +222,12 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
         """Sleep on the worker, between two looks of a wait that is not deferred."""
         time.sleep(seconds)
 
+    def _see_through(self, handle: AnyHandle, context: Context) -> dict[str, Any]:
+        self._show(handle, context)
+        if not self.wait_for_completion:
+            return handle.to_dict()
+        return self._finish(handle, self._wait(handle), context)
+
     def _wait(self, handle: AnyHandle) -> Outcome:
         """Look once; then defer, or go on looking here."""
         trigger = self.trigger(handle)
@@ -231,6 +247,7 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
             context["ti"].xcom_push(key=HANDLE_KEY, value=handle.to_dict())
         except Exception as error:  # noqa: BLE001 - the work is paid for: no notice of it is worth losing it
             self.log.warning("%s is not in XCom: %s", handle.subject, error)
+        store_pages(self, self.hook, handle.endpoint_name, context)
 
     def _defer(self, trigger: SageMakerAsyncBaseTrigger) -> None:
         remaining = timedelta(seconds=max(0.0, trigger.engine.ends_at - self.clock()))
@@ -241,10 +258,13 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
             timeout=remaining + _BACKSTOP,
         )
 
-    def _finish(self, handle: AnyHandle, outcome: Outcome) -> dict[str, Any]:
-        """The one ending: return the result, or raise what happened."""
+    def _finish(self, handle: AnyHandle, outcome: Outcome, context: Context) -> dict[str, Any]:
+        """The one ending: go on to what follows, return the result, or raise what happened."""
         if outcome.end is End.SUCCEEDED:
-            self.log.info("%s succeeded after %.1f s.", handle.subject, outcome.seen_at - handle.submitted_at)
-            return self.collect(handle)
+            self.log.info(
+                "%s is %s after %.1f s.", handle.subject, handle.aim, outcome.seen_at - handle.submitted_at
+            )
+            following = self.follow(handle, context)
+            return self.collect(handle) if following is None else self._see_through(following, context)
         failure = self.failure(handle) if outcome.end is End.FAILED else ""
         raise outcome_error(handle, outcome, failure=failure)

@@ -15,15 +15,19 @@ __all__ = ["SageMakerAsyncEndpointTrigger"]
 
 class SageMakerAsyncEndpointTrigger(SageMakerAsyncBaseTrigger):
     """
-    Wait until an endpoint is in service, or gone, or can become neither.
+    Wait until an endpoint has reached a goal, or can reach it no more.
 
-    Each look is one DescribeEndpoint. Killing the task stops the waiting; the endpoint goes on changing.
+    Each look is one DescribeEndpoint, and for the goal ``Drained`` one GetMetricData more. Killing the task
+    stops the waiting; the endpoint goes on changing.
 
     :param endpoint_name: The endpoint.
-    :param goal: ``InService``, or ``Deleted`` to wait until it is gone.
+    :param goal: ``InService``; ``Deleted``, until it is gone; ``Settled``, until nothing changes it any more;
+        ``Capacity``, until ``count`` instances are in service; or ``Drained``, until its backlog is at most
+        ``count``.
     :param submitted_at: When the change was asked for, in seconds since 1970 (UTC).
     :param endpoint_config_name: The configuration it must be in service with. ``None``: any. An endpoint that
         is in service with another one has rolled back, which is a failure.
+    :param count: How many instances, or how many requests in the backlog. Default 0.
     :param deadline_at: When to give up, in seconds since 1970 (UTC).
     :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 15.
     :param aws_conn_id: Airflow connection with the credentials. ``None``: boto3's own chain.
@@ -43,6 +47,7 @@ class SageMakerAsyncEndpointTrigger(SageMakerAsyncBaseTrigger):
         goal: str,
         submitted_at: float,
         endpoint_config_name: str | None = None,
+        count: int = 0,
         deadline_at: float,
         poll_interval: float = 15.0,
         aws_conn_id: str | None = "aws_default",
@@ -56,6 +61,7 @@ class SageMakerAsyncEndpointTrigger(SageMakerAsyncBaseTrigger):
                 goal=goal,
                 submitted_at=submitted_at,
                 endpoint_config_name=endpoint_config_name,
+                count=count,
             ),
             params=AwsParams(
                 aws_conn_id=aws_conn_id,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -43,18 +44,26 @@ def run(request, world, monkeypatch):
         def fresh():
             return kind(task_id="task", deferrable=request.param, poll_interval=1, **arguments)
 
-        try:
-            return fresh().execute({"ti": TaskInstance()})
-        except TaskDeferred as deferred:
-            assert request.param
-            path, kwargs = deferred.trigger.serialize()
-            module, _, name = path.rpartition(".")
-            trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
-            (event,) = asyncio.run(drain(trigger))
-            resume = getattr(fresh(), deferred.method_name)
-            return resume({}, event=json.loads(json.dumps(event)), **deferred.kwargs)
+        context = {"ti": TaskInstance()}
+        step = partial(fresh().execute, context)
+        while True:
+            try:
+                return step()
+            except TaskDeferred as deferred:
+                assert request.param
+                step = resumption(deferred, fresh(), context)
 
     return to_its_end
+
+
+def resumption(deferred, operator, context):
+    """Wait as a triggerer does, and return the call that goes on after it."""
+    path, kwargs = deferred.trigger.serialize()
+    module, _, name = path.rpartition(".")
+    trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
+    (event,) = asyncio.run(drain(trigger))
+    resume = getattr(operator, deferred.method_name)
+    return partial(resume, context, event=json.loads(json.dumps(event)), **deferred.kwargs)
 
 
 async def drain(trigger):

@@ -65,9 +65,8 @@ def spec(name, **changes):
 
 class TestEndpoints:
     def test_an_endpoint_is_created_looked_at_and_deleted(self, hook):
-        wanted = spec("from-spec")
-        hook.create_model(wanted)
-        hook.create_endpoint_config(wanted)
+        wanted = spec("from-spec", model_name="from-spec", endpoint_config_name="from-spec")
+        hook.create_parts(wanted)
         hook.create_endpoint(wanted)
         up = EndpointHandle(
             endpoint_name="from-spec", goal=IN_SERVICE, submitted_at=1.0, endpoint_config_name="from-spec"
@@ -102,8 +101,7 @@ class TestEndpoints:
     def test_what_an_earlier_attempt_made_is_taken_as_it_is(self, hook):
         wanted = spec("again", environment={"A": "1"})
         for _ in range(2):
-            hook.create_model(wanted)
-            hook.create_endpoint_config(wanted)
+            hook.create_parts(wanted)
             hook.create_endpoint(wanted)
         eventually(lambda: hook.describe_endpoint("again")["EndpointStatus"] == "InService")
         for _ in range(2):
@@ -113,20 +111,20 @@ class TestEndpoints:
     @pytest.mark.parametrize("part", ["model", "endpoint_config", "endpoint"])
     def test_anything_else_under_the_name_is_refused(self, hook, part):
         name = f"taken-{part.replace('_', '-')}"
-        mine = spec(name, endpoint_config_name=f"{name}-1")
+        mine = spec(name, model_name=name, endpoint_config_name=f"{name}-1")
         other = spec(
             name,
-            image="other",
+            model_name=name,
+            image="other" if part == "model" else "program",
             output_path=f"s3://{BUCKET}/other",
             endpoint_config_name=f"{name}-2" if part == "endpoint" else f"{name}-1",
         )
-        hook.create_model(mine)
-        hook.create_endpoint_config(mine)
+        hook.create_parts(mine)
         hook.create_endpoint(mine)
         if part == "endpoint":
-            hook.create_endpoint_config(other)
+            hook.create_parts(other)
         with pytest.raises(RequestRejected, match=f"There is another .* {name}.* already.*another name"):
-            getattr(hook, f"create_{part}")(other)
+            (hook.create_endpoint if part == "endpoint" else hook.create_parts)(other)
 
     def test_a_deletion_that_is_not_allowed_is_refused(self, connect):
         with server(answer(400, {"__type": "AccessDeniedException", "message": "no"})) as (url, requests):
@@ -140,14 +138,13 @@ class TestEndpoints:
 
     def test_an_endpoint_that_fails_says_why(self, hook):
         broken = spec("broken", image="unknown/image:1")
-        hook.create_model(broken)
-        hook.create_endpoint_config(broken)
+        hook.create_parts(broken)
         hook.create_endpoint(broken)
         up = EndpointHandle(endpoint_name="broken", goal=IN_SERVICE, submitted_at=1.0)
         seen = eventually(lambda: (seen := hook.look_at_endpoint(up)) != Pending("Creating") and seen)
         assert seen.succeeded is False
-        assert seen.detail.startswith("Failed: ")
-        with pytest.raises(RequestRejected, match="takes no requests: it is Failed: "):
+        assert seen.detail.startswith("Failed, 0 of 1 instances: ")
+        with pytest.raises(RequestRejected, match="takes no requests: it is Failed, 0 of 1 instances: "):
             hook.check_endpoint("broken")
 
 

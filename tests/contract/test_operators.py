@@ -2,104 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import uuid
-
 import pytest
 
 from airflow_async_sm.exceptions import (
-    EndpointNotReady,
     InferenceExpired,
     InferenceFailed,
     RequestRejected,
     WaitTimedOut,
 )
-from airflow_async_sm.operators.endpoint import SageMakerAsyncDeleteOperator, SageMakerAsyncDeployOperator
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
-from tests.world import BUCKET, ROLE
 
 try:
     from airflow.sdk.exceptions import AirflowFailException
 except ImportError:
     from airflow.exceptions import AirflowFailException
-
-
-def deployment(**changes):
-    arguments = {
-        "endpoint_name": f"op-{uuid.uuid4().hex[:12]}",
-        "image": "program",
-        "execution_role_arn": ROLE,
-        "output_path": f"s3://{BUCKET}/answers",
-        "instance_type": "ml.m5.large",
-    }
-    return arguments | changes
-
-
-class TestDeployAndDelete:
-    def test_an_endpoint_comes_and_goes(self, run, world):
-        arguments = deployment()
-        name = arguments["endpoint_name"]
-        results = [run(SageMakerAsyncDeployOperator, **arguments) for _ in range(2)]
-        assert results == 2 * [
-            {
-                "endpoint_name": name,
-                "endpoint_config_name": name,
-                "model_name": name,
-                "output_path": f"s3://{BUCKET}/answers",
-                "failure_path": f"s3://{BUCKET}/answers-failures",
-            }
-        ]
-        assert world.control.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
-
-        names = {"endpoint_name": name, "endpoint_config_name": name, "model_name": name}
-        for _ in range(2):
-            assert run(SageMakerAsyncDeleteOperator, **names) == {"endpoint_name": name}
-        for listed in ("list_endpoints", "list_endpoint_configs", "list_models"):
-            assert name not in json.dumps(getattr(world.control, listed)(NameContains=name), default=str)
-
-    def test_an_endpoint_that_fails_ends_the_task_with_its_reason(self, run):
-        with pytest.raises(EndpointNotReady, match="did not become InService: Failed: .*log group"):
-            run(SageMakerAsyncDeployOperator, **deployment(image="unknown/image:1"))
-
-    def test_only_what_is_named_is_deleted(self, run, world):
-        arguments = deployment()
-        name = arguments["endpoint_name"]
-        run(SageMakerAsyncDeployOperator, **arguments)
-        run(SageMakerAsyncDeleteOperator, endpoint_name=name)
-        assert world.control.describe_endpoint_config(EndpointConfigName=name)
-        assert world.control.describe_model(ModelName=name)
-
-    @pytest.mark.parametrize(
-        ("change", "complaint"),
-        [
-            ({"execution_role_arn": ""}, "execution_role_arn is empty; give the ARN of an IAM role"),
-            ({"execution_role_arn": None}, "execution_role_arn must be text"),
-            ({"output_path": "answers"}, "output_path is 'answers'; expected s3://bucket/key"),
-            ({"model_data_url": "s3://bucket"}, "it names no object"),
-            ({"endpoint_name": "a_b"}, "endpoint_name is 'a_b'"),
-            ({"initial_instance_count": 0}, "initial_instance_count is 0 instances"),
-        ],
-    )
-    def test_bad_input_is_refused_before_anything_is_created(self, run, world, change, complaint):
-        before = [
-            world.control.list_models()["Models"],
-            world.control.list_endpoint_configs()["EndpointConfigs"],
-        ]
-        with pytest.raises(RequestRejected) as refused:
-            run(SageMakerAsyncDeployOperator, **deployment(**change))
-        assert complaint in str(refused.value)
-        assert isinstance(refused.value, AirflowFailException)
-        after = [
-            world.control.list_models()["Models"],
-            world.control.list_endpoint_configs()["EndpointConfigs"],
-        ]
-        assert after == before
-
-    @pytest.mark.parametrize("name", ["endpoint_name", "endpoint_config_name", "model_name"])
-    def test_a_name_that_cannot_be_is_refused_before_anything_is_deleted(self, run, world, echo, name):
-        with pytest.raises(RequestRejected, match=f"{name} is 'a_b'"):
-            run(SageMakerAsyncDeleteOperator, **({"endpoint_name": echo} | {name: "a_b"}))
-        assert world.control.describe_endpoint(EndpointName=echo)["EndpointStatus"] == "InService"
 
 
 class TestInvoke:

@@ -35,6 +35,7 @@ ARGUMENTS = {
         "goal": "InService",
         "submitted_at": 1.5,
         "endpoint_config_name": "model-2",
+        "count": 2,
         "deadline_at": 2.25,
         "poll_interval": 7.0,
         **AWS,

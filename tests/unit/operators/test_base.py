@@ -22,7 +22,7 @@ from airflow_async_sm.exceptions import (
     WaitTimedOut,
 )
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
-from airflow_async_sm.operators.endpoint import SageMakerAsyncDeleteOperator
+from airflow_async_sm.operators.delete import SageMakerAsyncDeleteOperator
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 
 try:
@@ -338,7 +338,7 @@ class TestEndpointEndings:
                 "EndpointNotReady",
                 "Failed: in use.",
             ),
-            (Outcome(end=End.TIMED_OUT, seen_at=1_009.0), "WaitTimedOut", "was not Deleted after 9 s"),
+            (Outcome(end=End.TIMED_OUT, seen_at=1_009.0), "WaitTimedOut", "was not gone after 9 s"),
             (
                 Outcome(end=End.LOOK_FAILED, seen_at=1_009.0, detail="No."),
                 "LookFailed",

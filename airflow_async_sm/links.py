@@ -1,0 +1,97 @@
+"""
+Links from a task to its endpoint in the AWS console.
+
+Region and partition are known to the worker only, so it stores the addresses as XCom ``pages`` when the work
+is submitted. Airflow 2.11 reads them in its web server, and shows the links from then on. Airflow 3 reads
+them on the worker whenever the task leaves it: when the task is deferred, and at its end. A task that waits
+on the worker therefore shows its links there at the end.
+
+There are no links where the console does not show the endpoint: another address than AWS's own is used, such
+as an emulator's, or the partition's console is not known; and none with ``do_xcom_push=False``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from airflow_async_sm._compat import BaseOperator, BaseOperatorLink, Context, read_xcom
+from airflow_async_sm.core.consoles import ENDPOINT_PAGE, LOGS_PAGE, console_pages
+
+if TYPE_CHECKING:
+    from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+
+__all__ = [
+    "ENDPOINT_LINKS",
+    "PAGES_KEY",
+    "SageMakerEndpointLink",
+    "SageMakerEndpointLogsLink",
+    "store_pages",
+]
+
+PAGES_KEY: Final = "pages"
+
+_log = logging.getLogger(__name__)
+
+
+def store_pages(task: BaseOperator, hook: SageMakerAsyncHook, endpoint_name: str, context: Context) -> None:
+    """
+    Store where the links of a task lead to. What goes wrong is logged: it must not end the task.
+
+    :param task: The operator or sensor.
+    :param hook: The way to AWS that it uses itself.
+    :param endpoint_name: Its endpoint.
+    :param context: The context it runs in.
+    """
+    if not task.do_xcom_push:
+        return
+    try:
+        pages = console_pages(
+            endpoint_name,
+            region=hook.region,
+            partition=hook.partition,
+            api_url=hook._sagemaker_looking.meta.endpoint_url,
+        )
+        if pages:
+            context["ti"].xcom_push(key=PAGES_KEY, value=pages)
+    except Exception as error:  # noqa: BLE001 - the work is paid for: no link to it is worth losing it
+        task.log.warning("There will be no links to endpoint %s: %s", endpoint_name, error)
+
+
+class _PageLink(BaseOperatorLink):
+    """A link to one of the stored pages."""
+
+    page: ClassVar[str]
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's own signature
+        """
+        Return the address of the page, or an empty text if there is none.
+
+        :param operator: The task.
+        :param ti_key: Which of its runs.
+        """
+        try:
+            pages = read_xcom(ti_key, PAGES_KEY)
+        except Exception:
+            # Airflow 3.0 lets a task fail for it that has done its work, Airflow 2.11 its page.
+            _log.warning("The links of %s cannot be read", ti_key, exc_info=True)
+            return ""
+        return str(pages.get(self.page, "")) if isinstance(pages, dict) else ""
+
+
+class SageMakerEndpointLink(_PageLink):
+    """Leads to the endpoint in the console of SageMaker."""
+
+    name = "SageMaker endpoint"
+    page = ENDPOINT_PAGE
+
+
+class SageMakerEndpointLogsLink(_PageLink):
+    """Leads to what the endpoint's containers wrote, in the console of CloudWatch."""
+
+    name = "CloudWatch logs"
+    page = LOGS_PAGE
+
+
+ENDPOINT_LINKS: Final = (SageMakerEndpointLink(), SageMakerEndpointLogsLink())
+"""The links of everything that has an endpoint name."""
