@@ -50,7 +50,7 @@ def store_pages(task: BaseOperator, hook: SageMakerAsyncHook, endpoint_name: str
             endpoint_name,
             region=hook.region,
             partition=hook.partition,
-            api_url=hook._sagemaker_looking.meta.endpoint_url,
+            api_url=hook.endpoint_url,
         )
         if pages:
             context["ti"].xcom_push(key=PAGES_KEY, value=pages)
@@ -72,8 +72,7 @@ class _PageLink(BaseOperatorLink):
         """
         try:
             pages = read_xcom(ti_key, PAGES_KEY)
-        except Exception:
-            # Airflow 3.0 lets a task fail for it that has done its work, Airflow 2.11 its page.
+        except Exception:  # noqa: BLE001 - in Airflow 3.0 the worker would end in error, in 2.11 the page
             _log.warning("The links of %s cannot be read", ti_key, exc_info=True)
             return ""
         return str(pages.get(self.page, "")) if isinstance(pages, dict) else ""

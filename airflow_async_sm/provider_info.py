@@ -25,9 +25,14 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["aws"],
             }
         ],
-        "operators": [_part("operators", "endpoint", "invoke")],
+        "operators": [_part("operators", "capacity", "delete", "deploy", "endpoint", "invoke")],
+        "sensors": [_part("sensors", "endpoint")],
         "hooks": [_part("hooks", "sagemaker_async")],
         "triggers": [_part("triggers", "endpoint", "inference")],
+        "extra-links": [
+            "airflow_async_sm.links.SageMakerEndpointLink",
+            "airflow_async_sm.links.SageMakerEndpointLogsLink",
+        ],
     }
 
 

@@ -130,11 +130,13 @@ def observe_endpoint(
     if handle.goal == DRAINED:
         return _observe_drain(handle, backlog)
     phase = phase_of(description)
-    if phase is Phase.MOVING:
+    # While it is updated an endpoint goes on serving with the instances that it has.
+    has_enough = handle.goal == CAPACITY and capacity(description)[0] >= handle.count
+    if phase is Phase.MOVING and (description["EndpointStatus"] == CREATING or not has_enough):
         return Pending(progress(description))
     if handle.goal == SETTLED:
         return Pending(DELETING) if phase is Phase.LEAVING else Settled(succeeded=True)
-    if phase is not Phase.SERVING:
+    if phase not in (Phase.SERVING, Phase.MOVING):
         return Settled(succeeded=False, detail=sentence(progress(description)))
     if handle.goal == CAPACITY:
         return _observe_capacity(handle, description)

@@ -107,6 +107,11 @@ class AwsClients(AwsBaseHook):
         """The AWS partition of the region: ``aws``, ``aws-us-gov``, ``aws-cn``."""
         return str(self._session.get_partition_for_region(self.region))
 
+    @property
+    def endpoint_url(self) -> str:
+        """The address at which SageMaker's control plane is reached."""
+        return str(self._sagemaker_looking.meta.endpoint_url)
+
     def _client_for(self, service: str, config: Config | None = None) -> Any:
         # Clients serve many threads, but connection, session and client are made in one.
         with self._making, translated(f"make a client for {service}"):

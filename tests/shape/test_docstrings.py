@@ -10,9 +10,9 @@ import pytest
 from airflow_async_sm._compat import BaseOperator
 from tests.shape.discovery import classes, modules
 
-LAYERS = ("core", "hooks", "operators", "triggers")
+LAYERS = ("core", "hooks", "operators", "sensors", "triggers")
 PUBLIC_CLASSES = [cls for cls in classes(object, *LAYERS) if not issubclass(cls, BaseException | str)]
-OPERATORS = [cls for cls in classes(BaseOperator, "operators") if not inspect.isabstract(cls)]
+OPERATORS = [cls for cls in classes(BaseOperator, "operators", "sensors") if not inspect.isabstract(cls)]
 CALLABLES = [
     (f"{owner.__name__}.{name}", value)
     for owner in [*modules(*LAYERS), *PUBLIC_CLASSES]

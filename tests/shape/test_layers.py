@@ -12,15 +12,19 @@ from tests.shape.discovery import in_layer, module_names, source
 
 # Each layer may import itself and these. Nothing may import the emulator or the demo but the command.
 ALLOWED = {
-    "__main__": {"demo", "emulator"},
+    "__main__": {"demo", "emulator", "preflight"},
+    "preflight": {"core", "hooks"},
     "_compat": set(),
     "core": set(),
     "demo": {"emulator"},
     "emulator": {"core"},
     "exceptions": {"_compat", "core"},
     "hooks": {"core", "exceptions"},
-    "operators": {"_compat", "core", "exceptions", "hooks", "triggers"},
+    "links": {"_compat", "core", "hooks"},
+    "operators": {"_compat", "core", "exceptions", "hooks", "links", "triggers"},
     "provider_info": set(),
+    "sensors": {"_compat", "core", "exceptions", "hooks", "links", "operators", "triggers"},
+    "task_groups": {"_compat", "core", "operators"},
     "triggers": {"_compat", "core", "exceptions", "hooks"},
 }
 EVERYWHERE = {"__version__"}
@@ -116,9 +120,10 @@ def test_loading_the_core_loads_neither_airflow_nor_boto():
 
 
 @pytest.mark.parametrize(
-    "module_name", [name for name in module_names() if in_layer(name, "operators", "triggers")]
+    "module_name",
+    [name for name in module_names() if in_layer(name, "links", "operators", "sensors", "triggers")],
 )
-def test_loading_an_operator_or_trigger_does_not_load_boto(module_name):
+def test_loading_an_operator_sensor_trigger_or_link_does_not_load_boto(module_name):
     loaded = loaded_by(module_name)
     assert "airflow" in loaded or module_name.count(".") == 1
     assert not loaded & {"boto3", "botocore", "aiobotocore"}

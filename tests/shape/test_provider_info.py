@@ -36,7 +36,7 @@ def test_airflows_own_schema_accepts_it():
     jsonschema.validate(INFO, schema)
 
 
-@pytest.mark.parametrize("layer", ["hooks", "operators", "triggers"])
+@pytest.mark.parametrize("layer", ["hooks", "operators", "sensors", "triggers"])
 def test_every_public_module_of_a_layer_is_listed_and_none_else(layer):
     listed = [name for part in INFO[layer] for name in part["python-modules"]]
     existing = [

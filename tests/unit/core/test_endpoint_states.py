@@ -113,6 +113,13 @@ class TestCapacity:
         description = described("InService", **instances(current, desired))
         assert observe_endpoint(aiming(CAPACITY, 2), description) == seen
 
+    def test_an_endpoint_that_is_updated_serves_with_what_it_has(self):
+        updating = described("Updating", **instances(2, 3))
+        assert observe_endpoint(aiming(CAPACITY, 2), updating).succeeded
+        assert observe_endpoint(aiming(CAPACITY, 3), updating) == Pending("Updating, 2 of 3 instances")
+        creating = described("Creating", **instances(0, 1))
+        assert observe_endpoint(aiming(CAPACITY, 0), creating) == Pending("Creating")
+
     def test_an_endpoint_that_is_broken_will_have_none(self):
         assert not observe_endpoint(aiming(CAPACITY, 1), described("OutOfService")).succeeded
 

@@ -1,0 +1,1 @@
+"""What waits for something that somebody else manages."""
