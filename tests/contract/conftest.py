@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from functools import partial
 from importlib import import_module
 
 import pytest
 
 from airflow_async_sm.emulator import SageMakerAsyncEmulator, airflow_connection
+from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from tests.world import PROGRAM, QUICK, World
 
 try:
     from airflow.sdk.exceptions import TaskDeferred
 except ImportError:
     from airflow.exceptions import TaskDeferred
+
+
+# The pauses between looks are for the sake of AWS; the emulator bears more.
+SHORT = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +39,28 @@ class TaskInstance:
         json.dumps(value)
 
 
+@pytest.fixture(scope="module")
+def hooks(world):
+    """The hooks that were made for this emulator, by their settings."""
+    return {}
+
+
+@pytest.fixture
+def one_hook(hooks, monkeypatch):
+    """Let tasks share their hooks: making clients takes half a second, too long for hundreds of tasks."""
+    make = SageMakerAsyncHook.from_params
+
+    def remembered(cls, params):
+        key = json.dumps(params.to_dict(), sort_keys=True)
+        if key not in hooks:
+            hooks[key] = make(params)
+        return hooks[key]
+
+    monkeypatch.setattr(SageMakerAsyncHook, "from_params", classmethod(remembered))
+
+
 @pytest.fixture(params=[False, True], ids=["blocking", "deferrable"])
-def run(request, world, monkeypatch):
+def run(request, world, one_hook, monkeypatch):
     """Return a function that runs an operator to its end, in one mode, as Airflow would."""
     # No worker process lingers here, so a trigger may answer at once.
     monkeypatch.setattr("airflow_async_sm.triggers.base._settling_time", lambda: 0.0)
@@ -42,7 +68,9 @@ def run(request, world, monkeypatch):
 
     def to_its_end(kind, **arguments):
         def fresh():
-            return kind(task_id="task", deferrable=request.param, poll_interval=1, **arguments)
+            operator = kind(task_id="task", deferrable=request.param, poll_interval=1, **arguments)
+            operator.sleep = lambda seconds: time.sleep(min(seconds, SHORT))
+            return operator
 
         context = {"ti": TaskInstance()}
         step = partial(fresh().execute, context)
@@ -61,6 +89,7 @@ def resumption(deferred, operator, context):
     path, kwargs = deferred.trigger.serialize()
     module, _, name = path.rpartition(".")
     trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
+    trigger.asleep = lambda seconds: asyncio.sleep(min(seconds, SHORT))
     (event,) = asyncio.run(drain(trigger))
     resume = getattr(operator, deferred.method_name)
     return partial(resume, context, event=json.loads(json.dumps(event)), **deferred.kwargs)

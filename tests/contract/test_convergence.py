@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from botocore.client import BaseClient
 
-from airflow_async_sm.emulator import airflow_connection
+from airflow_async_sm.emulator import SageMakerAsyncEmulator, airflow_connection
 from tests.deployments import Deployments
+from tests.world import PROGRAM, QUICK, World
 
 SCALING = {"max_instances": 2, "warm_hours": [{"start": "cron(0 7 * * ? *)", "end": "cron(0 9 * * ? *)"}]}
 MOST_CALLS = 60
@@ -32,14 +34,16 @@ class Killer:
 
     @contextmanager
     def at(self, number, *, before):
-        """Kill within the block; yield a list that holds the names of the calls that were made."""
+        """Kill within the block; yield a list of the calls that were made, without repetitions."""
         carry_out, mine, calls = BaseClient._make_api_call, threading.get_ident(), []
 
         def call(client, operation, arguments):
             if threading.get_ident() != mine:  # The emulator has clients of its own.
                 return carry_out(client, operation, arguments)
-            calls.append(operation)
-            last = len(calls) - 1 == number
+            again = calls[-1:] == [operation]  # It is still looking; killing it there is nothing new.
+            if not again:
+                calls.append(operation)
+            last = not again and len(calls) - 1 == number
             if last and before:
                 raise Killed
             try:
@@ -53,13 +57,20 @@ class Killer:
             yield calls
 
 
+@pytest.fixture(scope="module")
+def world():
+    behaviour = replace(QUICK, update_seconds=0.1, rollback_seconds=0.1)
+    with SageMakerAsyncEmulator(images={"program": PROGRAM}, behaviour=behaviour) as emulator:
+        yield World(emulator)
+
+
 @pytest.fixture
 def killer(monkeypatch):
     return Killer(monkeypatch)
 
 
 @pytest.fixture
-def run(world, monkeypatch):
+def run(world, one_hook, monkeypatch):
     """Return a function that runs an operator on the worker, without long pauses."""
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(world.emulator.url))
 
@@ -70,7 +81,7 @@ def run(world, monkeypatch):
     def to_its_end(kind, **arguments):
         operator = kind(task_id="task", deferrable=False, **arguments)
         pause = threading.Event()
-        operator.sleep = lambda seconds: pause.wait(min(seconds, 0.02))
+        operator.sleep = lambda seconds: pause.wait(min(seconds, 0.05))
         return operator.execute({"ti": TaskInstance()})
 
     return to_its_end

@@ -95,7 +95,7 @@ class TestCreation:
         assert its.parts() == ([], [])
 
     def test_a_configuration_that_the_service_does_not_know_yet_is_waited_for(self, its, world):
-        late = world.emulator.faults.add(ConfigLate(seconds=1.5))
+        late = world.emulator.faults.add(ConfigLate(seconds=0.15))
         try:
             its.deploy()
         finally:

@@ -19,20 +19,43 @@ from tests.world import PROGRAM, World
 COMMAND = [sys.executable, "-m", "airflow_async_sm.emulator", "--creation-seconds", "0"]
 
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextlib.contextmanager
-def serving(tmp_path, *more, command=COMMAND, **changes):
+def ignoring(ignored):
+    """
+    Ignore these signals in a program that is started meanwhile, and no others that would end it.
+
+    A program ignores what its parent does, and tests that run in the background of a shell ignore SIGINT.
+    """
+    before = {
+        number: signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+        for number in ENDINGS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def serving(tmp_path, *more, command=COMMAND, ignored=(), **changes):
     """Run the command, and yield its process and what it said; kill it if the test does not end it."""
     environment = {**os.environ, "TMPDIR": str(tmp_path), **changes}
-    with subprocess.Popen(
-        [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    with ignoring(ignored):
+        started = subprocess.Popen(
+            [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    with started as process:
         try:
             yield process, [process.stdout.readline() for _ in range(7)]
         finally:
             process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ENDINGS)
 def test_command_serves_until_it_is_interrupted(number, tmp_path):
     with serving(tmp_path, "--image", f"mine={shlex.join(PROGRAM)}", no_proxy="intranet") as (process, said):
         url = re.fullmatch(r"AWS_ENDPOINT_URL=(http://127\.0\.0\.1:\d+)\n", said[3])[1]
@@ -48,16 +71,12 @@ def test_command_serves_until_it_is_interrupted(number, tmp_path):
 
 
 def test_hangup_that_is_ignored_stays_ignored(tmp_path):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with serving(tmp_path) as (process, _):
-            process.send_signal(signal.SIGHUP)
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(0.5)
-            process.terminate()
-            assert process.wait(20) == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with serving(tmp_path, ignored=[signal.SIGHUP]) as (process, _):
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 def test_second_interruption_cuts_the_cleaning_short(tmp_path, eventually):

@@ -87,7 +87,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("service", "operation"),
         [
-            ("sagemaker", "list_models"),
+            ("sagemaker", "list_training_jobs"),
             ("application-autoscaling", "describe_scaling_policies"),
             ("cloudwatch", "list_metrics"),
             ("sqs", "list_queues"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.error
+import urllib.request
 
 import pytest
 
@@ -107,6 +108,32 @@ def test_impaired_endpoint_goes_on_when_the_fault_is_off(lab):
     assert refused[2].startswith("Cannot update in-progress endpoint")
     lab.emulator.faults.remove(fault)
     assert lab.status(name) == "InService"
+
+
+def test_impairment_is_used_up_by_callers_of_the_service_only(lab):
+    name = lab.deploy()
+    lab.on(EndpointImpaired(times=1, endpoint=name))
+    lab.advance(120)
+    with urllib.request.urlopen(f"{lab.emulator.url}/_emulator/endpoints", timeout=10) as answer:
+        assert '"SystemUpdating"' not in answer.read().decode()
+    for_people = urllib.request.Request(lab.emulator.url, headers={"Accept": "text/html"})
+    with urllib.request.urlopen(for_people, timeout=10) as page:
+        assert name in page.read().decode()
+    assert [lab.status(name), lab.status(name)] == ["SystemUpdating", "InService"]
+
+
+def test_impaired_endpoint_still_scales(lab):
+    name = lab.deploy()
+    lab.on(EndpointImpaired(status="OutOfService", endpoint=name))
+    lab.scaling.register_scalable_target(
+        ServiceNamespace="sagemaker",
+        ResourceId=f"endpoint/{name}/variant/{VARIANT}",
+        ScalableDimension="sagemaker:variant:DesiredInstanceCount",
+        MinCapacity=2,
+        MaxCapacity=3,
+    )
+    lab.settle()
+    assert lab.counts(name) == (2, 2)
 
 
 def test_refusal_says_which_status_it_is_for(lab):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
@@ -170,6 +171,195 @@ class TestArns:
         arn = world.arn(kind, "absent")
         code, message = refused(world.control.list_tags, ResourceArn=arn)
         assert (code, message) == ("ValidationException", f'Could not find {words} "{arn}".')
+
+
+VPC = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1", "subnet-2"]}
+CONTAINER = {
+    "ContainerHostname": "host",
+    "Image": "i",
+    "ImageConfig": {
+        "RepositoryAccessMode": "Vpc",
+        "RepositoryAuthConfig": {"RepositoryCredentialsProviderArn": "arn:aws:lambda:us-east-1:1:function:f"},
+    },
+    "Mode": "SingleModel",
+    "ModelDataUrl": "s3://b/model.tar.gz",
+    "ModelDataSource": {"S3DataSource": FOLDER},
+    "AdditionalModelDataSources": [{"ChannelName": "more", "S3DataSource": FOLDER}],
+    "Environment": {"K": "v"},
+    "ModelPackageName": "package",
+    "InferenceSpecificationName": "specification",
+    "MultiModelConfig": {"ModelCacheSetting": "Disabled"},
+}
+VARIANT = {
+    "VariantName": "v",
+    "InitialInstanceCount": 2,
+    "InstanceType": "ml.m5.large",
+    "InitialVariantWeight": 0.5,
+    "AcceleratorType": "ml.eia2.medium",
+    "CoreDumpConfig": {"DestinationS3Uri": "s3://b/dumps", "KmsKeyId": "key"},
+    "VolumeSizeInGB": 30,
+    "ModelDataDownloadTimeoutInSeconds": 600,
+    "ContainerStartupHealthCheckTimeoutInSeconds": 700,
+    "EnableSSMAccess": True,
+    "ManagedInstanceScaling": {"Status": "ENABLED", "MinInstanceCount": 1, "MaxInstanceCount": 3},
+    "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    "InferenceAmiVersion": "al2-ami-sagemaker-inference-gpu-2",
+}
+OUTPUT = {
+    "S3OutputPath": "s3://contract-bucket/out",
+    "S3FailurePath": "s3://contract-bucket/failures",
+    "KmsKeyId": "arn:aws:kms:us-east-1:123456789012:key/k",
+    "NotificationConfig": {
+        "SuccessTopic": "arn:aws:sns:us-east-1:123456789012:good",
+        "ErrorTopic": "arn:aws:sns:us-east-1:123456789012:bad",
+        "IncludeInferenceResponseIn": ["SUCCESS_NOTIFICATION_TOPIC", "ERROR_NOTIFICATION_TOPIC"],
+    },
+}
+CAPTURE = {
+    "EnableCapture": False,
+    "InitialSamplingPercentage": 10,
+    "DestinationS3Uri": "s3://b/captured",
+    "CaptureOptions": [{"CaptureMode": "Input"}],
+}
+SHAP = {"ShapBaselineConfig": {"MimeType": "text/csv", "ShapBaseline": "1,2"}, "Seed": 1}
+
+
+class TestDescriptions:
+    """What was given comes back, whatever moto makes of it, and nothing else does."""
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"PrimaryContainer": {"Image": "i"}},
+            {"PrimaryContainer": CONTAINER, "VpcConfig": VPC, "EnableNetworkIsolation": True},
+            {
+                "Containers": [CONTAINER, {"Image": "second"}],
+                "InferenceExecutionConfig": {"Mode": "Direct"},
+                "EnableNetworkIsolation": False,
+            },
+        ],
+        ids=["least", "most", "several containers"],
+    )
+    def test_model(self, world, given):
+        name = f"described-{uuid.uuid4().hex[:8]}"
+        given = {"ModelName": name, "ExecutionRoleArn": ROLE, **given}
+        world.control.create_model(**given, Tags=[{"Key": "k", "Value": "v"}])
+        described = self.without_metadata(world.control.describe_model(ModelName=name))
+        assert described.pop("ModelArn") == world.arn("model", name)
+        assert described == {"EnableNetworkIsolation": False, **given}
+        world.control.delete_model(ModelName=name)
+
+    @pytest.mark.parametrize(
+        ("variant", "given"),
+        [
+            ({"VariantName": "v", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}, {}),
+            (
+                VARIANT,
+                {
+                    "KmsKeyId": "key",
+                    "DataCaptureConfig": CAPTURE,
+                    "ExplainerConfig": {"ClarifyExplainerConfig": {"ShapConfig": SHAP}},
+                    "ExecutionRoleArn": ROLE,
+                    "VpcConfig": VPC,
+                    "EnableNetworkIsolation": True,
+                    "AsyncInferenceConfig": {
+                        "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 3},
+                        "OutputConfig": OUTPUT,
+                    },
+                },
+            ),
+        ],
+        ids=["least", "most"],
+    )
+    def test_configuration(self, world, echo, variant, given):
+        name = f"described-{uuid.uuid4().hex[:8]}"
+        variant = {**variant, "ModelName": echo}
+        given = {"EndpointConfigName": name, "ProductionVariants": [variant], **given}
+        world.control.create_endpoint_config(**given, Tags=[{"Key": "k", "Value": "v"}])
+        described = self.without_metadata(world.control.describe_endpoint_config(EndpointConfigName=name))
+        assert described.pop("EndpointConfigArn") == world.arn("endpoint-config", name)
+        assert described == {"EnableNetworkIsolation": False, **given}
+        world.control.delete_endpoint_config(EndpointConfigName=name)
+
+    def test_configuration_with_shadows(self, world, variant):
+        name = f"described-{uuid.uuid4().hex[:8]}"
+        shadows = [{**variant, "VariantName": "shadow"}]
+        world.control.create_endpoint_config(
+            EndpointConfigName=name, ProductionVariants=[variant], ShadowProductionVariants=shadows
+        )
+        described = world.control.describe_endpoint_config(EndpointConfigName=name)
+        assert described["ShadowProductionVariants"] == shadows
+        world.control.delete_endpoint_config(EndpointConfigName=name)
+
+    def without_metadata(self, described):
+        assert described.pop("CreationTime")
+        described.pop("ResponseMetadata")
+        return described
+
+
+@pytest.fixture(scope="module")
+def listed(world):
+    common = f"listed-{uuid.uuid4().hex[:8]}"
+    names = [f"{common}-{number:02}" for number in range(12)]
+    for name in names:
+        world.control.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "i"})
+        world.control.create_endpoint_config(
+            EndpointConfigName=name,
+            ProductionVariants=[
+                {
+                    "VariantName": "v",
+                    "ModelName": name,
+                    "InstanceType": "ml.m5.large",
+                    "InitialInstanceCount": 1,
+                }
+            ],
+        )
+    yield common, names
+    for name in names:
+        world.control.delete_endpoint_config(EndpointConfigName=name)
+        world.control.delete_model(ModelName=name)
+
+
+class TestLists:
+    """Models and configurations are listed as endpoints are: moto lists models all at once."""
+
+    @pytest.fixture(params=[("list_models", "Model"), ("list_endpoint_configs", "EndpointConfig")])
+    def names(self, world, listed, request):
+        operation, what = request.param
+
+        def names(**members):
+            page = getattr(world.control, operation)(**{"NameContains": listed[0], **members})
+            return [one[f"{what}Name"] for one in page[f"{what}s"]], page.get("NextToken")
+
+        return names
+
+    def test_newest_ten_come_first_and_then_the_others(self, listed, names):
+        first, token = names()
+        assert first == listed[1][:1:-1]
+        assert names(NextToken=token) == ([listed[1][1], listed[1][0]], None)
+
+    def test_order_size_and_filters(self, listed, names):
+        assert names(SortBy="Name", SortOrder="Ascending", MaxResults=2)[0] == listed[1][:2]
+        assert names(NameContains=f"{listed[0]}-03".upper()) == ([listed[1][3]], None)
+        now = datetime.now(UTC)
+        assert names(CreationTimeBefore=now - timedelta(hours=1)) == ([], None)
+        assert len(names(CreationTimeAfter=now - timedelta(hours=1), MaxResults=100)[0]) == 12
+        assert names(CreationTimeAfter=now + timedelta(hours=1)) == ([], None)
+
+    def test_other_regions_have_their_own(self, world, listed):
+        abroad = world.emulator.client("sagemaker", "eu-west-1")
+        assert abroad.list_models(NameContains=listed[0])["Models"] == []
+        assert abroad.list_endpoint_configs(NameContains=listed[0])["EndpointConfigs"] == []
+
+    def test_entry_has_name_arn_and_time(self, world, listed):
+        name = listed[1][0]
+        [model] = world.control.list_models(NameContains=name)["Models"]
+        described = world.control.describe_model(ModelName=name)
+        assert model == {key: described[key] for key in ("ModelName", "ModelArn", "CreationTime")}
+        [config] = world.control.list_endpoint_configs(NameContains=name)["EndpointConfigs"]
+        described = world.control.describe_endpoint_config(EndpointConfigName=name)
+        members = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
+        assert config == {key: described[key] for key in members}
 
 
 def test_features_that_asynchronous_endpoints_lack_are_refused(world, variant, refused):

@@ -385,6 +385,18 @@ class TestPoliciesAndAlarms:
         again = track_backlog(lab, name)
         assert again["PolicyARN"] == put["PolicyARN"]
 
+    def test_step_policy_shows_the_users_alarm(self, lab):
+        name = asleep(lab)
+        paginator = lab.scaling.get_paginator("describe_scaling_policies")
+        about = {"ServiceNamespace": "sagemaker", "ResourceId": identity(name)["ResourceId"]}
+        pages = paginator.paginate(**about, PaginationConfig={"PageSize": 1})
+        shown = {one["PolicyName"]: one["Alarms"] for page in pages for one in page["ScalingPolicies"]}
+        assert len(shown.pop("backlog")) == 2
+        [[alarm]] = shown.values()
+        assert alarm["AlarmName"] == f"wake-{name}"
+        shorter = {**about, "ResourceId": about["ResourceId"][:-1]}
+        assert lab.scaling.describe_scaling_policies(**shorter)["ScalingPolicies"] == []
+
     def test_everything_is_undone_in_the_order_of_the_guide(self, lab):
         name = asleep(lab)
         of_endpoint = {"ServiceNamespace": "sagemaker", "ResourceId": identity(name)["ResourceId"]}

@@ -165,6 +165,17 @@ class TestRestart:
             assert [inbox.messages(response) for response in done] == [[], []]
             assert lab.record(lab.run(name)).number == 10
 
+    def test_messages_of_what_has_just_ended_are_not_lost(self, run):
+        with run() as lab:
+            inbox = lab.inbox()
+            name = lab.deploy(inbox=inbox, concurrency=10)
+            responses = lab.submit_many(name, 60)
+            for response in responses:
+                lab.ended(response)
+        with run() as lab:
+            inbox = reopened(lab, inbox)
+            assert [len(inbox.messages(response)) for response in responses] == [1] * 60
+
     def test_sleeping_endpoint_wakes_after_a_restart(self, run):
         with run() as lab:
             name = lab.deploy("sleeper")
