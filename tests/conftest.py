@@ -35,8 +35,15 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
+EMULATOR_ALONE = [Path(__file__).with_name(kind) / "emulator" for kind in ("contract", "unit")]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what calls the real AWS, costs money and needs credentials, unless ``-m`` asks for it."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in EMULATOR_ALONE):
+            item.add_marker(pytest.mark.default_airflow)  # Airflow has no part in it.
     if re.search(r"\baws\b", config.option.markexpr):
         return
     left_out = [item for item in items if item.get_closest_marker("aws")]

@@ -18,6 +18,8 @@ from airflow_async_sm.emulator import SageMakerAsyncEmulator, airflow_connection
 from tests.deployments import Deployments
 from tests.world import PROGRAM, QUICK, World
 
+pytestmark = pytest.mark.default_airflow
+
 SCALING = {"max_instances": 2, "warm_hours": [{"start": "cron(0 7 * * ? *)", "end": "cron(0 9 * * ? *)"}]}
 MOST_CALLS = 60
 

@@ -11,6 +11,8 @@ from airflow_async_sm.exceptions import WaitTimedOut
 from tests.deployments import Deployments
 from tests.world import PROGRAM, QUICK, World
 
+pytestmark = pytest.mark.default_airflow
+
 
 @pytest.fixture(scope="module")
 def world():

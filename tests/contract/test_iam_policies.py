@@ -24,7 +24,10 @@ from tests.deployments import Deployments
 from tests.world import BUCKET, PROGRAM, QUICK, ROLE, World, eventually
 
 # Waiting on the worker makes the same calls.
-pytestmark = pytest.mark.parametrize("run", [True], indirect=True, ids=["deferrable"])
+pytestmark = [
+    pytest.mark.parametrize("run", [True], indirect=True, ids=["deferrable"]),
+    pytest.mark.default_airflow,
+]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "iam.md"
 AWS = "arn:aws:{service}:us-east-1:123456789012:{rest}"
@@ -170,7 +173,6 @@ def world():
 
 
 # Waiting on the worker and in the triggerer make the same calls; some are made by both in turn.
-pytestmark = pytest.mark.parametrize("run", [True], indirect=True, ids=["deferrable"])
 
 
 class Watch:

@@ -14,6 +14,8 @@ from airflow_async_sm.hooks._scaling import ScalingCalls
 from tests.lab import VARIANT, Lab, make_lab
 
 INSTANCE_START = 40
+pytestmark = pytest.mark.default_airflow
+
 ASLEEP = ScalingSpec(max_instances=5)
 AWAKE = ScalingSpec(min_instances=1, max_instances=5)
 LOOKS = ("Describe", "List", "Get", "Head")
