@@ -56,7 +56,8 @@ def one_hook(hooks, monkeypatch):
             hooks[key] = make(params)
         return hooks[key]
 
-    monkeypatch.setattr(SageMakerAsyncHook, "from_params", classmethod(remembered))
+    for way in ("from_params", "shared"):
+        monkeypatch.setattr(SageMakerAsyncHook, way, classmethod(remembered))
 
 
 @pytest.fixture(params=[False, True], ids=["blocking", "deferrable"])
