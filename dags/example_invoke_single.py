@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from datetime import timedelta
 from typing import Any
 
 from airflow_async_sm.operators.delete import SageMakerAsyncDeleteOperator
@@ -73,7 +72,7 @@ with DAG(
             "example-diabetes",
             type="string",
             maxLength=63,
-            description="Name of the endpoint, its configuration and its model.",
+            description="Name of the endpoint.",
         ),
         "image": Param(
             "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.4-2",
@@ -178,11 +177,9 @@ with DAG(
         task_id="delete",
         aws_conn_id="{{ params.aws_conn_id }}",
         endpoint_name="{{ params.endpoint_name }}",
-        endpoint_config_name="{{ params.endpoint_name }}",
-        model_name="{{ params.endpoint_name }}",
-        # An endpoint that is still being created cannot be deleted yet.
-        retries=10,
-        retry_delay=timedelta(minutes=3),
+        delete_parts=True,
+        # What is not deleted is paid for.
+        retries=3,
         deferrable=True,
     )
 

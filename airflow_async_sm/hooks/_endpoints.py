@@ -67,6 +67,27 @@ class EndpointCalls(AwsClients):
                 endpoint_name=spec.endpoint_name,
             )
 
+    def check_made_parts(self, spec: AsyncEndpointSpec) -> None:
+        """
+        Raise unless the model and the configuration that exist are those of ``spec``.
+
+        :param spec: What the endpoint is made of. Parts that exist without it are not looked at.
+        :raises RequestRejected: one of that name is something else.
+        """
+        parts = [
+            ("model", str(spec.model_name), spec.model_to_api(), self.describe_model),
+            (
+                "endpoint configuration",
+                spec.config_name,
+                spec.endpoint_config_to_api(),
+                self.describe_endpoint_config,
+            ),
+        ]
+        for kind, name, arguments, describe in parts:
+            existing = None if arguments is None else describe(name)
+            if existing is not None and not is_described_by(arguments, existing):
+                raise _taken(f"{kind} {name}")
+
     def create_parts(self, spec: AsyncEndpointSpec) -> None:
         """Create the model and the configuration of an endpoint, as far as they do not exist already."""
         if (model := spec.model_to_api()) is not None:
@@ -249,10 +270,7 @@ class EndpointCalls(AwsClients):
             if existing is None:
                 raise
             if not is_described_by(arguments, existing):
-                raise RequestRejected(
-                    f"There is another {what} already, and it is not what this task would create. Choose "
-                    "another name, or delete it first. A retry would be refused as well."
-                ) from error.__cause__
+                raise _taken(what) from error.__cause__
             self.log.info("There is such a %s already; it is taken as it is.", what)
 
     def _delete(
@@ -273,6 +291,13 @@ class EndpointCalls(AwsClients):
                     "A retry can succeed once it is not."
                 ) from error.__cause__
             self.log.info("The %s is %s already.", what, status)
+
+
+def _taken(what: str) -> RequestRejected:
+    return RequestRejected(
+        f"There is another {what} already, and it is not what this task would create. Choose another name, "
+        "leave the name out, or delete it first. A retry would be refused as well."
+    )
 
 
 def _is_validation(error: RequestRejected) -> bool:

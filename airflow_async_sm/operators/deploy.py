@@ -240,15 +240,21 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
         return None
 
     def failure(self, handle: EndpointHandle) -> str:
-        """Delete an endpoint that could not be created: it can do nothing, and its name is taken."""
+        """Delete an endpoint that could not be created; let one go on scaling that was rolled back."""
         try:
             description = self.hook.describe_endpoint(handle.endpoint_name) or {}
-            if self.keep_failed or description.get("EndpointStatus") != "Failed":
-                return ""
-            self.hook.delete_endpoint(handle.endpoint_name)
+            status, scaling = description.get("EndpointStatus"), self._scaling_spec()
+            if status == "Failed" and not self.keep_failed:
+                self.hook.delete_endpoint(handle.endpoint_name)
+                return (
+                    "It is being deleted, so that nothing is left to pay for; keep_failed=True would keep it."
+                )
+            if status == IN_SERVICE and scaling is not None:
+                # An update to another kind of machine has taken it away.
+                self.hook.apply_scaling(handle.endpoint_name, variant_name(description), scaling)
         except SageMakerAsyncError as error:
-            return f"It could not be deleted: {error}"
-        return "It is being deleted, so that nothing is left of it; keep_failed=True would keep it."
+            return f"What is left of it could not be put in order: {error}"
+        return ""
 
     def collect(self, handle: EndpointHandle) -> dict[str, Any]:
         """Return the names and folders of what was deployed, as the service has them."""
@@ -285,6 +291,9 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
             self._update(spec, description)
         elif step.action is Action.DELETE:
             self.hook.delete_endpoint(spec.endpoint_name)
+        elif step.config_name is not None and (self.model_name or self.endpoint_config_name):
+            # Only names that are made of the content say by themselves that it is the same.
+            self.hook.check_made_parts(spec)
         return EndpointHandle(
             endpoint_name=spec.endpoint_name,
             goal=step.goal,

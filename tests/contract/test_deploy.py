@@ -200,11 +200,36 @@ class TestScaling:
         assert its.scaling() == (1, 2, 0, 3)
         assert its.described()["EndpointStatus"] == "InService"
 
+    def test_an_endpoint_that_was_rolled_back_goes_on_scaling(self, its):
+        its.deploy(scaling={"max_instances": 3})
+        with pytest.raises(EndpointNotReady, match="instead of"):
+            its.deploy(scaling={"max_instances": 3}, instance_type="ml.m5.xlarge", image="unknown/image:1")
+        assert its.scaling() == (1, 2, 0, 3)
+
     def test_without_a_word_about_scaling_it_is_left_alone(self, its):
         its.deploy(scaling={"max_instances": 3})
         before = its.changes()
         its.deploy()
         assert its.changes() == before
+
+
+class TestGivenNames:
+    NAMES = ("endpoint_config_name", "model_name")
+
+    @pytest.mark.parametrize("named", [("model_name",), NAMES])
+    def test_a_given_name_with_other_content_is_refused_and_not_passed_over(self, its, named):
+        names = {name: f"{its.name}-{name[0]}" for name in named}
+        its.deploy(**names)
+        its.deploy(**names)
+        before = its.changes()
+        with pytest.raises(RequestRejected, match="There is another model .*leave the name out"):
+            its.deploy(**names, environment={"THREADS": "4"})
+        assert its.changes() == before
+
+    def test_a_given_configuration_with_other_content_is_refused(self, its):
+        its.deploy(endpoint_config_name=f"{its.name}-c")
+        with pytest.raises(RequestRejected, match="There is another endpoint configuration"):
+            its.deploy(endpoint_config_name=f"{its.name}-c", initial_instance_count=2)
 
 
 class TestBadInput:
