@@ -59,6 +59,9 @@ class Agreeing:
 class Unscaled:
     """Leaves Application Auto Scaling to moto."""
 
+    def answer(self, region, call, request):
+        pass
+
     def check(self, region, call, request):
         pass
 

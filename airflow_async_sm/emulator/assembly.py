@@ -96,7 +96,9 @@ class Assembly:
             knobs=knobs,
             failed=recorder.notification_failed,
         )
-        storage = Storage(changing=self._state.changing) if self._state else Storage()
+        changing = self._state.changing if self._state else contextlib.nullcontext
+        storage = Storage(changing=changing)
+        plans = Plans(self._own_clients, http_server.ACCOUNT_ID, changing)
         self._tools = tools = Tools(
             clock=clock,
             knobs=knobs,
@@ -110,7 +112,7 @@ class Assembly:
         self._registry = Registry(http_server.ACCOUNT_ID)
         self._backend = Backend(
             registry=self._registry,
-            plans=Plans(self._own_clients, http_server.ACCOUNT_ID),
+            plans=plans,
             site=Site(url=self.url, folder=folder, images=images, storage=storage, tools=tools),
             announce=self._notifier.started,
         )
@@ -206,6 +208,8 @@ class Assembly:
             engine.shut(keep=True)
         for engine in engines:
             engine.close(_JOIN_SECONDS)
+        # A request that has ended is not run again, so its message has to be in what is saved.
+        self._notifier.flush()
         state.save(self._collect())
 
     def _collect(self) -> Mapping[str, Any]:
@@ -227,7 +231,7 @@ class Assembly:
                 Conclusions(self._tools).vanish(request)
 
     def _scalable(self) -> list[Any]:
-        return [endpoint for endpoint in self._registry.all() if endpoint.status in SERVES]
+        return [endpoint for endpoint in self._registry.all() if endpoint.actual_status in SERVES]
 
 
 def _address(host: str) -> str:

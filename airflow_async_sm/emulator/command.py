@@ -7,9 +7,9 @@ import logging
 import shlex
 import signal
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 
 from airflow_async_sm.emulator.clock import Clock, SteppedClock
@@ -80,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
         emulator = make_emulator(args)
-        with _until_interrupted() as interrupted, emulator:
+        with _until_interrupted() as wait, emulator:
             sys.stdout.write(_introduction(emulator.url))
             sys.stdout.flush()
-            interrupted.wait()
+            wait()
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (OSError, ValueError, StateError) as error:
@@ -118,19 +118,24 @@ def make_emulator(args: argparse.Namespace) -> SageMakerAsyncEmulator:
 
 
 @contextmanager
-def _until_interrupted() -> Iterator[threading.Event]:
-    interrupted = threading.Event()
+def _until_interrupted() -> Iterator[Callable[[], object]]:
+    # A signal comes in the middle of whatever its thread does, also of the wait for it. An Event takes a lock
+    # for both, and would lock the thread out from itself; this queue is made for being used like that.
+    signals: SimpleQueue[int] = SimpleQueue()
+    interrupted = False
 
-    def note(_number: int, _frame: FrameType | None) -> None:
-        if interrupted.is_set():
+    def note(number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        interrupted.set()
+        interrupted = True
+        signals.put(number)
 
     # What is ignored stays ignored: nohup asks for that.
     handled = [number for number in _ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in handled}
     try:
-        yield interrupted
+        yield signals.get
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

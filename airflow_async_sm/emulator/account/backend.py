@@ -12,7 +12,7 @@ from airflow_async_sm.emulator.account.checks import check_deployment, check_end
 from airflow_async_sm.emulator.account.descriptions import description, summary
 from airflow_async_sm.emulator.account.endpoints import Endpoint, in_progress
 from airflow_async_sm.emulator.account.fleets import Site
-from airflow_async_sm.emulator.account.listing import list_page
+from airflow_async_sm.emulator.account.listing import CONFIGS, ENDPOINTS, MODELS, list_page
 from airflow_async_sm.emulator.account.plans import EndpointPlan, Plans
 from airflow_async_sm.emulator.account.registry import Registry
 from airflow_async_sm.emulator.account.statuses import (
@@ -64,7 +64,7 @@ class Backend:
         check_model(request, self.registry.account_id)
         if self._plans.model_exists(request["ModelName"], region):
             raise self.registry.exists("model", request["ModelName"], region)
-        _check_quota("models", self._plans.count_models(region), self._tools.knobs.behaviour.model_quota)
+        _check_quota("models", len(self._plans.models(region)), self._tools.knobs.behaviour.model_quota)
 
     def refuse_bad_endpoint_config(self, region: str, request: Mapping[str, Any]) -> None:
         """Raise what the service answers to a ``CreateEndpointConfig`` that it does not accept."""
@@ -76,7 +76,7 @@ class Backend:
             if not self._plans.model_exists(variant.get("ModelName", ""), region):
                 raise self.registry.missing("model", variant.get("ModelName", ""), region)
         quota = self._tools.knobs.behaviour.endpoint_config_quota
-        _check_quota("endpoint configurations", self._plans.count_configs(region), quota)
+        _check_quota("endpoint configurations", len(self._plans.configs(region)), quota)
         self._configured[region, name] = self._tools.clock.now()
 
     def refuse_missing_model(self, region: str, request: Mapping[str, Any]) -> None:
@@ -91,7 +91,28 @@ class Backend:
         if not self._plans.config_exists(name, region):
             raise self.registry.missing("endpoint-config", name, region)
 
+    # What follows when moto has stored it.
+
+    def model_created(self, region: str, request: Mapping[str, Any]) -> None:
+        """Let ``DescribeModel`` show everything that ``CreateModel`` was given."""
+        self._plans.complete_model(region, request, now=self._tools.clock.now())
+
+    def endpoint_config_created(self, region: str, request: Mapping[str, Any]) -> None:
+        """Let ``DescribeEndpointConfig`` show everything that ``CreateEndpointConfig`` was given."""
+        self._plans.complete_config(region, request, now=self._tools.clock.now())
+
     # What it answers itself.
+
+    def list_models(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer ``ListModels``."""
+        return list_page(
+            MODELS, self._summaries("model", "Model", region, self._plans.models(region)), request
+        )
+
+    def list_endpoint_configs(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer ``ListEndpointConfigs``."""
+        found = self._summaries("endpoint-config", "EndpointConfig", region, self._plans.configs(region))
+        return list_page(CONFIGS, found, request)
 
     def create_endpoint(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer ``CreateEndpoint``."""
@@ -128,7 +149,8 @@ class Backend:
 
     def list_endpoints(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer ``ListEndpoints``."""
-        return list_page([summary(endpoint) for endpoint in self.registry.all(region)], request)
+        found = [summary(endpoint) for endpoint in self.registry.all(region)]
+        return list_page(ENDPOINTS, found, request)
 
     def update_endpoint(self, region: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer ``UpdateEndpoint``."""
@@ -191,7 +213,7 @@ class Backend:
         """Return every endpoint of every region, with the number of its requests in each state."""
         return [
             {
-                **description(endpoint),
+                **description(endpoint, endpoint.actual_status),
                 "Region": endpoint.region,
                 "Requests": self._tools.requests.counts(endpoint=endpoint.name, region=endpoint.region),
             }
@@ -246,6 +268,18 @@ class Backend:
             endpoint = Endpoint(name=one.name, region=one.region, arn=one.arn, plan=one.plan, site=self._site)
             self.registry.add(endpoint)
             endpoint.restore(one, gone=lambda endpoint=endpoint: self._forget(endpoint))  # type: ignore[misc]
+
+    def _summaries(
+        self, kind: str, prefix: str, region: str, created: Mapping[str, float]
+    ) -> list[dict[str, Any]]:
+        return [
+            {
+                f"{prefix}Name": name,
+                f"{prefix}Arn": self.registry.arn(kind, name, region),
+                "CreationTime": moment,
+            }
+            for name, moment in created.items()
+        ]
 
     def _change(self, endpoint: Endpoint, plan: EndpointPlan, request: Mapping[str, Any]) -> Change:
         kept = set()

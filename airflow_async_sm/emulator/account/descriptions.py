@@ -17,21 +17,31 @@ _VARIANT_STATUS: Final = {
 }
 
 
-def summary(endpoint: Endpoint) -> dict[str, Any]:
-    """Return the members that ``ListEndpoints`` has for an endpoint."""
+def summary(endpoint: Endpoint, status: EndpointStatus | None = None) -> dict[str, Any]:
+    """
+    Return the members that ``ListEndpoints`` has for an endpoint.
+
+    :param endpoint: Which one.
+    :param status: Its status. Default: as a caller is shown it, which may use up a fault.
+    """
     return {
         "EndpointName": endpoint.name,
         "EndpointArn": endpoint.arn,
-        "EndpointStatus": endpoint.status.value,
+        "EndpointStatus": (status or endpoint.status).value,
         "CreationTime": endpoint.created_at,
         "LastModifiedTime": endpoint.modified_at,
     }
 
 
-def description(endpoint: Endpoint) -> dict[str, Any]:
-    """Return the members of ``DescribeEndpoint``."""
+def description(endpoint: Endpoint, status: EndpointStatus | None = None) -> dict[str, Any]:
+    """
+    Return the members of ``DescribeEndpoint``.
+
+    :param endpoint: Which one.
+    :param status: See :func:`summary`.
+    """
     plan, change = endpoint.plan, endpoint.change
-    described = summary(endpoint)
+    described = summary(endpoint, status)
     variant: dict[str, Any] = {
         "VariantName": plan.variant_name,
         "DeployedImages": [{"SpecifiedImage": plan.image, "ResolutionTime": endpoint.created_at}],

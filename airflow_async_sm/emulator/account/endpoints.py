@@ -22,7 +22,7 @@ from airflow_async_sm.emulator.work.engine import Engine
 log = logging.getLogger(__name__)
 
 # Workers end as soon as their connection is shut down; this bounds the wait for one that writes an object.
-_JOIN_SECONDS = 10.0
+_JOIN_SECONDS = 5.0
 
 
 class Endpoint:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
+from botocore import xform_name
 from botocore.exceptions import ClientError
 from moto.sagemaker.models import sagemaker_backends
 
@@ -14,6 +18,29 @@ from airflow_async_sm.emulator.aws import LocalClients
 from airflow_async_sm.emulator.errors import control_refusal, not_imitated
 
 UNSUPPORTED_FEATURES = "One or more endpoint features are not supported using this configuration"
+
+# What a description repeats of its creation, beside the name.
+_MODEL_MEMBERS: Final = (
+    "PrimaryContainer",
+    "Containers",
+    "InferenceExecutionConfig",
+    "ExecutionRoleArn",
+    "VpcConfig",
+    "EnableNetworkIsolation",
+)
+_CONFIG_MEMBERS: Final = (
+    "ProductionVariants",
+    "DataCaptureConfig",
+    "KmsKeyId",
+    "AsyncInferenceConfig",
+    "ExplainerConfig",
+    "ShadowProductionVariants",
+    "ExecutionRoleArn",
+    "VpcConfig",
+    "EnableNetworkIsolation",
+    "MetricsConfig",
+    "CrossRegionTrafficConfig",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +74,42 @@ class Plans:
 
     :param clients: Clients of the emulator itself.
     :param account_id: The emulated account.
+    :param changing: Returns a context for a change of what moto stores. Default: nobody needs to know.
     """
 
-    def __init__(self, clients: LocalClients, account_id: str) -> None:
+    def __init__(
+        self,
+        clients: LocalClients,
+        account_id: str,
+        changing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self._clients = clients
         self._account_id = account_id
+        self._changing = changing
 
-    def count_models(self, region: str) -> int:
-        """Return how many models there are in a region."""
-        return len(sagemaker_backends[self._account_id][region]._models)
+    def models(self, region: str) -> dict[str, float]:
+        """Return the names of a region's models, each with the moment of its creation."""
+        return _creations(self._backend(region)._models)
 
-    def count_configs(self, region: str) -> int:
-        """Return how many endpoint configurations there are in a region."""
-        return len(sagemaker_backends[self._account_id][region].endpoint_configs)
+    def configs(self, region: str) -> dict[str, float]:
+        """Return the names of a region's endpoint configurations, each with the moment of its creation."""
+        return _creations(self._backend(region).endpoint_configs)
+
+    def complete_model(self, region: str, request: Mapping[str, Any], *, now: float) -> None:
+        """
+        Let a model be described as it was created; moto leaves out a part of it.
+
+        :param region: Its region.
+        :param request: The members of ``CreateModel``, which moto has accepted.
+        :param now: The moment of its creation; moto notes real time.
+        """
+        stored = self._backend(region)._models.get(request["ModelName"])
+        self._complete(stored, request, _MODEL_MEMBERS, now)
+
+    def complete_config(self, region: str, request: Mapping[str, Any], *, now: float) -> None:
+        """Do for an endpoint configuration what :meth:`complete_model` does for a model."""
+        stored = self._backend(region).endpoint_configs.get(request["EndpointConfigName"])
+        self._complete(stored, request, _CONFIG_MEMBERS, now)
 
     def config_exists(self, name: str, region: str) -> bool:
         """Return whether there is an endpoint configuration of this name."""
@@ -99,6 +149,19 @@ class Plans:
             asynchronous=_async_plan(config.get("AsyncInferenceConfig")),
         )
 
+    def _complete(self, stored: Any, request: Mapping[str, Any], members: Iterable[str], now: float) -> None:
+        if stored is None:  # Somebody has deleted it meanwhile.
+            return
+        # moto describes every attribute that is not None by its name, so nothing else has to know of these.
+        with self._changing():
+            for member in members:
+                setattr(stored, xform_name(member), request.get(member))
+            stored.enable_network_isolation = bool(request.get("EnableNetworkIsolation"))
+            stored.creation_time = datetime.fromtimestamp(now, UTC).replace(tzinfo=None)
+
+    def _backend(self, region: str) -> Any:
+        return sagemaker_backends[self._account_id][region]
+
     def _container(self, model_name: str, region: str) -> Mapping[str, Any]:
         model = self._model(model_name, region)
         if model is None:
@@ -129,6 +192,15 @@ class Plans:
                 return None
             raise
         return found
+
+
+def _creations(stored: Mapping[str, Any]) -> dict[str, float]:
+    return {name: _milliseconds(one.creation_time) for name, one in dict(stored).items()}
+
+
+def _milliseconds(moment: datetime) -> float:
+    """Return a time of moto's as moto shows it: without what is less than a millisecond."""
+    return moment.replace(tzinfo=UTC, microsecond=moment.microsecond // 1000 * 1000).timestamp()
 
 
 def _async_plan(config: Mapping[str, Any] | None) -> AsyncPlan | None:

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -70,12 +71,23 @@ class Notifier:
         self._failed = failed
         self._lock = threading.Lock()
         self._announced: set[str] = set()
-        self._queue: queue.SimpleQueue[tuple[Notification, Request | None, Work] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="emulator-notifier", daemon=True)
 
     def start(self) -> None:
         """Begin to publish."""
         self._thread.start()
+
+    def flush(self, patience: float = 3.0) -> None:
+        """
+        Publish what is due, and return when that has been done.
+
+        :param patience: Real seconds to wait for that.
+        """
+        done = threading.Event()
+        self._queue.put(done.set)
+        if not done.wait(patience):
+            log.warning("Notifications were not published within %g seconds", patience)
 
     def stop(self, patience: float = 3.0) -> None:
         """
@@ -155,18 +167,20 @@ class Notifier:
         return self._board.draw(kind, key=request.request_id, endpoint=request.endpoint)
 
     def _publish_later(self, message: Notification, request: Request | None) -> None:
-        self._queue.put((message, request, self._clock.working()))
+        self._queue.put(partial(self._publish, message, request, self._clock.working()))
 
     def _run(self) -> None:
-        while (entry := self._queue.get()) is not None:
-            message, request, work = entry
-            with work:
-                try:
-                    self._publish(message, request)
-                except Exception:  # A bug of ours must not cost the next notification.
-                    log.exception("The notifier failed")
+        while (step := self._queue.get()) is not None:
+            try:
+                step()
+            except Exception:  # A bug of ours must not cost the next notification.
+                log.exception("The notifier failed")
 
-    def _publish(self, message: Notification, request: Request | None) -> None:
+    def _publish(self, message: Notification, request: Request | None, work: Work) -> None:
+        with work:
+            self._try_to_publish(message, request)
+
+    def _try_to_publish(self, message: Notification, request: Request | None) -> None:
         try:
             # A topic is in the region that its ARN names, wherever the endpoint is.
             client = self._clients.get("sns", message.topic.split(":")[3])

@@ -176,7 +176,7 @@ class Activities:
         size = request.get("MaxResults") or _PAGE
         if not isinstance(size, int) or not 1 <= size <= _PAGE:
             raise control_refusal(f"MaxResults must be between 1 and {_PAGE}.")
-        below = _position(request.get("NextToken"))
+        below = position_of(request.get("NextToken"))
         wanted_id, wanted_dimension = request.get("ResourceId"), request.get("ScalableDimension")
         with self._lock:
             found = [
@@ -236,7 +236,13 @@ def _override(activity: Activity, count: int, now: float) -> None:
     activity.ended_at = now
 
 
-def _position(token: Any) -> int | None:
+def position_of(token: Any) -> int | None:
+    """
+    Return where a page begins, or ``None`` for the first one.
+
+    :param token: The ``NextToken`` of the request.
+    :raises AwsError: it is none of ours.
+    """
     if token is None:
         return None
     if not isinstance(token, str) or not token.isdecimal():

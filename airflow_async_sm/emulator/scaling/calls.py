@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_async_sm.emulator.errors import AwsError, constraint, control_refusal, not_imitated
-from airflow_async_sm.emulator.scaling.activities import DIMENSION, SERVICE
+from airflow_async_sm.emulator.scaling.activities import DIMENSION, SERVICE, position_of
 from airflow_async_sm.emulator.scaling.moto_alarms import tracked_source
 from airflow_async_sm.emulator.scaling.policies import (
     CHANGE_IN_CAPACITY,
@@ -22,6 +22,9 @@ from airflow_async_sm.emulator.scaling.schedules import BadSchedule, parse_sched
 from airflow_async_sm.emulator.scaling.sources import Unsupported
 
 _RESOURCE: Final = re.compile(r"endpoint/[^/]+/variant/[^/]+")
+# The largest page of policies, and what tells them apart.
+_PAGE: Final = 10
+_POLICY_KEY: Final = ("ResourceId", "ScalableDimension", "PolicyName")
 _KINDS: Final = {CHANGE_IN_CAPACITY, EXACT_CAPACITY, PERCENT_CHANGE}
 
 Members = Mapping[str, Any]
@@ -52,6 +55,22 @@ class ScalingCalls:
             "DeregisterScalableTarget": self.target_deregistered,
             "PutScheduledAction": self.action_scheduled,
         }
+        self._answers: Mapping[str, Callable[[str, Members], dict[str, Any] | None]] = {
+            "DescribeScalingActivities": self.describe_scaling_activities,
+            "DescribeScalingPolicies": self.describe_scaling_policies,
+        }
+
+    def answer(self, region: str, call: str, request: Members) -> dict[str, Any] | None:
+        """
+        Answer a call that moto lacks or gets wrong.
+
+        :param region: Region of the caller.
+        :param call: Name of the call.
+        :param request: Its members.
+        :return: The answer; ``None`` for a call that is moto's.
+        :raises AwsError: it is refused.
+        """
+        return self._answers[call](region, request) if call in self._answers else None
 
     def check(self, region: str, call: str, request: Members) -> None:
         """
@@ -65,16 +84,20 @@ class ScalingCalls:
         if call in self._checks and _is_ours(request):
             self._checks[call](region, request)
 
-    def accepted(self, region: str, call: str, request: Members) -> None:
+    def accepted(self, region: str, call: str, request: Members) -> dict[str, Any] | None:
         """
         Do what follows at once from a call. To be called when moto has answered with success.
 
         :param region: Region of the caller.
         :param call: Name of the call.
         :param request: Its members.
+        :return: What is answered instead; ``None`` for moto's answer.
         """
-        if call in self._consequences and _is_ours(request):
+        if not _is_ours(request):
+            return None
+        if call in self._consequences:
             self._consequences[call](region, request)
+        return self._policy_put(region, request) if call == "PutScalingPolicy" else None
 
     def describe_scaling_activities(self, region: str, request: Members) -> dict[str, Any]:
         """
@@ -88,6 +111,36 @@ class ScalingCalls:
             return {"ScalingActivities": []}
         self._scaler.changes.follow(self._scaler.clock.now())
         return self._scaler.changes.activities.describe(region, request)
+
+    def describe_scaling_policies(self, region: str, request: Members) -> dict[str, Any] | None:
+        """
+        Answer ``DescribeScalingPolicies`` for SageMaker; other services are moto's.
+
+        moto does not show the alarms of users, does not look at the names that are asked for, and takes a
+        part of a resource's id for the whole.
+
+        :param region: Region of the caller.
+        :param request: Its members.
+        :raises AwsError: a bad page size or token.
+        """
+        if request.get("ServiceNamespace") != SERVICE:
+            return None
+        size = request.get("MaxResults") or _PAGE
+        if not isinstance(size, int) or not 1 <= size <= _PAGE:
+            raise control_refusal(f"MaxResults must be between 1 and {_PAGE}.")
+        first = position_of(request.get("NextToken")) or 0
+        names = request.get("PolicyNames") or ()
+        found = [
+            one
+            for one in self._moto.described_policies(region)
+            if request.get("ResourceId") in (None, one["ResourceId"])
+            and request.get("ScalableDimension") in (None, one["ScalableDimension"])
+            and (not names or one["PolicyName"] in names)
+        ]
+        answer: dict[str, Any] = {"ScalingPolicies": found[first : first + size]}
+        if first + size < len(found):
+            answer["NextToken"] = str(first + size)
+        return answer
 
     def target_registered(self, region: str, request: Members) -> None:
         """Move the variant's capacity into the target's limits."""
@@ -105,6 +158,12 @@ class ScalingCalls:
         action = self._action(region, request)
         if action is not None:
             action.creation_time = self._scaler.clock.now()
+
+    def _policy_put(self, region: str, request: Members) -> dict[str, Any] | None:
+        for one in self._moto.described_policies(region):
+            if all(one[member] == request.get(member) for member in _POLICY_KEY):
+                return {"PolicyARN": one["PolicyARN"], "Alarms": one["Alarms"]}
+        return None  # Somebody has deleted it meanwhile.
 
     def _check_registration(self, region: str, request: Members) -> None:
         resource_id = str(request.get("ResourceId"))

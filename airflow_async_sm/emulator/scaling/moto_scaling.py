@@ -16,7 +16,7 @@ from typing import Any, Final
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.cloudwatch.models import CloudWatchBackend, MetricDatum, cloudwatch_backends
 
-from airflow_async_sm.emulator.scaling.activities import DIMENSION
+from airflow_async_sm.emulator.scaling.activities import DIMENSION, SERVICE
 from airflow_async_sm.emulator.scaling.alarms import AlarmState
 from airflow_async_sm.emulator.scaling.metrics import NAMESPACE, Measurement, Summary
 from airflow_async_sm.emulator.scaling.moto_alarms import StoredAlarm, policy_key, stored_alarm
@@ -138,6 +138,15 @@ class MotoScaling:
         """Return moto's policy of a variant, or ``None``."""
         return self._autoscaling(region).policies.get(policy_key(resource_id, name))
 
+    def described_policies(self, region: str) -> list[dict[str, Any]]:
+        """Return all of SageMaker's policies as they are described, with the alarms that name them."""
+        alarms = self._named_policies(region)
+        return [
+            _described(stored, alarms.get(stored.policy_arn, []))
+            for stored in list(self._autoscaling(region).policies.values())
+            if stored.service_namespace == SERVICE
+        ]
+
     def drop_policies(self, region: str, resource_id: str) -> None:
         """Delete a variant's policies with the alarms that were made for them."""
         backend = self._autoscaling(region)
@@ -164,9 +173,7 @@ class MotoScaling:
         """Return the alarms that have one of the policies among their actions."""
         found = []
         for alarm in list(self._cloudwatch(region).alarms.values()):
-            # The alarms of target tracking name the policy with something behind it.
-            arns = [action.split(":createdBy/")[0] for action in alarm.alarm_actions or ()]
-            triggered = [arn for arn in arns if arn in policies]
+            triggered = [arn for arn in _policy_arns(alarm.alarm_actions) if arn in policies]
             if triggered and alarm.rule is None:
                 found.append(stored_alarm(alarm, triggered))
         return found
@@ -175,6 +182,19 @@ class MotoScaling:
         """Show a new state of an alarm."""
         alarm.stored.update_state(reason, json.dumps(data), state.value)
         alarm.stored.state_updated_timestamp = _moto_time(now)
+
+    def _named_policies(self, region: str) -> dict[str, list[dict[str, str]]]:
+        """Return what the actions of alarms name, each with the alarms."""
+        found: dict[str, list[dict[str, str]]] = {}
+        for alarm in list(self._cloudwatch(region).alarms.values()):
+            actions = [
+                action
+                for some in (alarm.alarm_actions, alarm.ok_actions, alarm.insufficient_data_actions)
+                for action in some or ()
+            ]
+            for arn in dict.fromkeys(_policy_arns(actions)):
+                found.setdefault(arn, []).append({"AlarmName": alarm.name, "AlarmARN": alarm.alarm_arn})
+        return found
 
     def _cloudwatch(self, region: str) -> Any:
         return cloudwatch_backends[self._account_id][region]
@@ -185,6 +205,27 @@ class MotoScaling:
 
 def _metric_key(datum: Any) -> tuple[str, str, frozenset[tuple[str, str]]]:
     return datum.namespace, datum.name, frozenset((pair.name, pair.value) for pair in datum.dimensions)
+
+
+def _policy_arns(actions: Iterable[str] | None) -> list[str]:
+    # The alarms of target tracking name the policy with something behind it.
+    return [action.split(":createdBy/")[0] for action in actions or ()]
+
+
+def _described(stored: Any, alarms: list[dict[str, str]]) -> dict[str, Any]:
+    described = {
+        "PolicyARN": stored.policy_arn,
+        "PolicyName": stored.policy_name,
+        "ServiceNamespace": stored.service_namespace,
+        "ResourceId": stored.resource_id,
+        "ScalableDimension": stored.scalable_dimension,
+        "PolicyType": stored.policy_type,
+        "CreationTime": stored.creation_time,
+        "StepScalingPolicyConfiguration": stored.step_scaling_policy_configuration,
+        "TargetTrackingScalingPolicyConfiguration": stored.target_tracking_scaling_policy_configuration,
+        "Alarms": alarms,
+    }
+    return {member: value for member, value in described.items() if value is not None}
 
 
 def _policy(stored: Any) -> Policy:

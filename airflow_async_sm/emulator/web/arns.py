@@ -15,19 +15,9 @@ from moto.sagemaker.models import sagemaker_backends
 from airflow_async_sm.emulator.web.http_server import ACCOUNT_ID
 from airflow_async_sm.emulator.web.replies import Reply
 
-# The calls with such an ARN in the answer.
-SHOWING: Final = frozenset(
-    {
-        "CreateModel",
-        "DescribeModel",
-        "ListModels",
-        "CreateEndpointConfig",
-        "DescribeEndpointConfig",
-        "ListEndpointConfigs",
-    }
-)
+# The calls of moto's with such an ARN in the answer.
+SHOWING: Final = frozenset({"CreateModel", "DescribeModel", "CreateEndpointConfig", "DescribeEndpointConfig"})
 _MEMBERS: Final = ("ModelArn", "EndpointConfigArn")
-_LISTS: Final = ("Models", "EndpointConfigs")
 _KINDS: Final = ("model", "endpoint-config")
 
 
@@ -48,10 +38,9 @@ class Named(NamedTuple):
 def in_lower_case(answer: Reply) -> Reply:
     """Return a JSON answer of moto's with the ARNs as the service writes them."""
     value = json.loads(b"".join(answer.body))
-    for holder in (value, *(one for name in _LISTS for one in value.get(name) or ())):
-        for member in _MEMBERS:
-            if member in holder:
-                holder[member] = holder[member].lower()
+    for member in _MEMBERS:
+        if member in value:
+            value[member] = value[member].lower()
     content = json.dumps(value).encode()
     kept = [(name, text) for name, text in answer.headers if name.lower() != "content-length"]
     return Reply(answer.status, [*kept, ("Content-Length", str(len(content)))], [content])

@@ -42,6 +42,18 @@ class ControlPlane(Protocol):
     def refuse_missing_endpoint_config(self, region: str, request: Members) -> None:
         """Check that the configuration of ``DescribeEndpointConfig`` or ``DeleteEndpointConfig`` is there."""
 
+    def model_created(self, region: str, request: Members) -> None:
+        """Complete what moto has stored of ``CreateModel``."""
+
+    def endpoint_config_created(self, region: str, request: Members) -> None:
+        """Complete what moto has stored of ``CreateEndpointConfig``."""
+
+    def list_models(self, region: str, request: Members) -> dict[str, Any] | None:
+        """Answer ``ListModels``."""
+
+    def list_endpoint_configs(self, region: str, request: Members) -> dict[str, Any] | None:
+        """Answer ``ListEndpointConfigs``."""
+
     def create_endpoint(self, region: str, request: Members) -> dict[str, Any] | None:
         """Answer ``CreateEndpoint``."""
 
@@ -79,11 +91,15 @@ class RuntimeCalls(Protocol):
 class Scaling(Protocol):
     """The part of Application Auto Scaling that is the emulator's own."""
 
+    def answer(self, region: str, call: str, request: Members) -> dict[str, Any] | None:
+        """Answer a call, or return ``None`` for one that is moto's; raise ``AwsError`` for a refusal."""
+
     def check(self, region: str, call: str, request: Members) -> None:
         """Raise ``AwsError`` for a call that moto must not see."""
 
-    def accepted(self, region: str, call: str, request: Members) -> None:
-        """Take note of a call that moto has answered with success."""
+    def accepted(self, region: str, call: str, request: Members) -> dict[str, Any] | None:
+        """
+        Take note of a call that moto has answered with success.
 
-    def describe_scaling_activities(self, region: str, request: Members) -> dict[str, Any]:
-        """Answer ``DescribeScalingActivities``."""
+        :return: What is answered instead; ``None`` for moto's answer.
+        """

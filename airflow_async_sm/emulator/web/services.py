@@ -55,6 +55,8 @@ class Services:
         # "Is there one already?" and "make it" are two steps; two callers must not both hear no.
         self._creating = threading.Lock()
         self._answers: Mapping[str, Answering] = {
+            "ListModels": control.list_models,
+            "ListEndpointConfigs": control.list_endpoint_configs,
             "CreateEndpoint": control.create_endpoint,
             "DescribeEndpoint": control.describe_endpoint,
             "ListEndpoints": control.list_endpoints,
@@ -67,9 +69,10 @@ class Services:
             "ListTags": control.tags.list,
             "DeleteTags": control.tags.delete,
         }
-        self._creation_checks: Mapping[str, Checking] = {
-            "CreateModel": control.refuse_bad_model,
-            "CreateEndpointConfig": control.refuse_bad_endpoint_config,
+        # What comes before and after moto.
+        self._creations: Mapping[str, tuple[Checking, Checking]] = {
+            "CreateModel": (control.refuse_bad_model, control.model_created),
+            "CreateEndpointConfig": (control.refuse_bad_endpoint_config, control.endpoint_config_created),
         }
         # moto's texts have other quotation marks than the service's.
         self._presence_checks: Mapping[str, Checking] = {
@@ -124,14 +127,21 @@ class Services:
             return _written(self._answers[operation](region, request))
         if operation in self._tag_calls:
             return self._tag(environ, call, request)
-        if operation in self._creation_checks:
-            with self._creating:
-                self._creation_checks[operation](region, request)
-                return self._show(environ, call)
+        if operation in self._creations:
+            return self._create(environ, call, request)
         # The checks ask moto through this door; asking them about their own question would never end.
         if operation in self._presence_checks and not call.internal:
             self._presence_checks[operation](region, request)
         return self._show(environ, call)
+
+    def _create(self, environ: WSGIEnvironment, call: Call, request: Members) -> Reply:
+        check, complete = self._creations[call.operation or ""]
+        with self._creating:
+            check(_region(call), request)
+            answer = self._show(environ, call)
+            if answer.status < 300:
+                complete(_region(call), request)
+            return answer
 
     def _show(self, environ: WSGIEnvironment, call: Call) -> Reply:
         answer = self._ask_moto(environ, call)
@@ -151,13 +161,14 @@ class Services:
     def _scale(self, environ: WSGIEnvironment, call: Call) -> Reply:
         region, operation = _region(call), call.operation or ""
         request = members(environ)
-        if operation == "DescribeScalingActivities":
-            return _written(self._scaling.describe_scaling_activities(region, request))
+        own = self._scaling.answer(region, operation, request)
+        if own is not None:
+            return _written(own)
         self._scaling.check(region, operation, request)
         answer = self._ask_moto(environ, call)
         if answer.status < 300:
-            self._scaling.accepted(region, operation, request)
-        return answer
+            own = self._scaling.accepted(region, operation, request)
+        return answer if own is None else _written(own)
 
     def _ask_moto(self, environ: WSGIEnvironment, call: Call) -> Reply:
         begun: list[tuple[str, list[tuple[str, str]]]] = []

@@ -75,6 +75,7 @@ class Engine:
         self._posts: dict[str, _Post] = {}
         self._former: list[Crew] = []
         self._closed = False
+        self._shut_at = 0.0
         self._keep = False
 
     # What callers and clients do.
@@ -159,6 +160,8 @@ class Engine:
             if self._closed:
                 return
             self._closed, self._keep = True, keep
+            # Threads end in real time, whatever the emulator's clock does.
+            self._shut_at = time.monotonic()
             waiting = self._book.clear_queue()
             calls.extend(partial(run.end, End.DROPPED) for run in self._book.runs())
             for post in self._posts.values():
@@ -172,13 +175,13 @@ class Engine:
         """
         Do what :meth:`shut` does, and wait for the threads.
 
-        :param join_timeout: Seconds to wait for all of them together.
+        :param join_timeout: Seconds to wait for all of them together. They count from the first call of
+            :meth:`shut`: whoever shuts many queues and then closes one after the other waits no longer than
+            for one.
         """
         self.shut()
-        # Threads end in real time, whatever the emulator's clock does.
-        until = time.monotonic() + join_timeout
         for crew in self._former:
-            crew.join(until)
+            crew.join(self._shut_at + join_timeout)
 
     # How requests move.
 

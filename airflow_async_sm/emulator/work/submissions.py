@@ -14,6 +14,12 @@ from airflow_async_sm.emulator.errors import runtime_refusal
 from airflow_async_sm.emulator.settings.unknowns import Unknowns
 
 _PREFIX: Final = "x-amzn-sagemaker-"
+# The members whose header is not just their name.
+_HEADERS: Final = {
+    "ContentType": "content-type",
+    "CustomAttributes": "custom-attributes",
+    "InferenceId": "inference-id",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +58,15 @@ class Submission:
 
     @classmethod
     def _parse(cls, headers: Mapping[str, str], body: bytes, new_id: Callable[[], str]) -> Submission:
+        def given(name: str) -> str | None:
+            return headers.get(_PREFIX + _HEADERS.get(name, name.lower()))
+
         def text(name: str, check: Callable[[str, object], str]) -> str | None:
-            value = headers.get(_PREFIX + name.lower())
+            value = given(name)
             return None if value is None else check(name, value)
 
         def number(name: str, limit: NumberLimit, default: int) -> int:
-            value = headers.get(_PREFIX + name.lower())
+            value = given(name)
             return default if value is None else limit.check(name, _whole(name, value))
 
         # Whether the object exists, or can exist, is found out when it is downloaded.
@@ -68,10 +77,10 @@ class Submission:
         return cls(
             body=body or None,
             input_location=input_location,
-            content_type=text("Content-Type", limits.CONTENT_TYPE.check),
+            content_type=text("ContentType", limits.CONTENT_TYPE.check),
             accept=text("Accept", limits.ACCEPT.check),
-            custom_attributes=text("Custom-Attributes", limits.CUSTOM_ATTRIBUTES.check),
-            inference_id=text("Inference-Id", limits.INFERENCE_ID.check) or new_id(),
+            custom_attributes=text("CustomAttributes", limits.CUSTOM_ATTRIBUTES.check),
+            inference_id=text("InferenceId", limits.INFERENCE_ID.check) or new_id(),
             output_path_extension=text("S3OutputPathExtension", limits.S3_OUTPUT_PATH_EXTENSION.check),
             filename=text("Filename", limits.FILENAME.check),
             request_ttl=number("RequestTTLSeconds", limits.REQUEST_TTL, limits.DEFAULT_REQUEST_TTL),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 
 import pytest
 
@@ -68,3 +70,52 @@ def test_start_that_fails_says_why(arguments, message, capsys):
     assert main(arguments) == 1
     said = capsys.readouterr()
     assert (said.out, message in said.err) == ("", True)
+
+
+# Waits for a signal again and again. Each time it comes one line later, until the wait has no more lines:
+# then an alarm ends it.
+INTERRUPTED_EVERYWHERE = """
+import faulthandler, itertools, signal, sys
+from airflow_async_sm.emulator.command import _until_interrupted
+
+def end(number, frame):
+    sys.settrace(None)
+    signal.raise_signal(signal.SIGINT)
+
+def interrupt_at(line):
+    seen = itertools.count(1)
+
+    def trace(frame, event, argument):
+        if frame.f_code is end.__code__:
+            return None
+        if event == "line" and next(seen) == line:
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    with _until_interrupted() as wait:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        sys.settrace(trace)
+        wait()
+        sys.settrace(None)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return next(seen) > line
+
+faulthandler.dump_traceback_later(20, exit=True)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGALRM, end)
+line = 1
+while interrupt_at(line):
+    line += 1
+"""
+
+
+def test_signal_may_come_at_any_point_of_the_wait():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_EVERYWHERE],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

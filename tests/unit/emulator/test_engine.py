@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -238,6 +239,19 @@ class TestClosing:
         with caplog.at_level(logging.WARNING):
             bench.engine.close(0.05)
         assert "did not end in time" in caplog.text
+
+    def test_queues_that_were_shut_together_are_waited_for_together(self, make_bench, gate):
+        benches = [make_bench() for _ in range(4)]
+        for bench in benches:
+            bench.instance(gate)
+            bench.submit()
+            gate.entered()
+        began = time.monotonic()
+        for bench in benches:
+            bench.engine.shut()
+        for bench in benches:
+            bench.engine.close(0.5)
+        assert 0.5 <= time.monotonic() - began < 1.5
 
 
 class TestInstances:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+from typing import ClassVar
 
 import boto3
 import pytest
@@ -123,6 +124,81 @@ class TestListMetrics:
 def world():
     with scaling_world() as made:
         yield made
+
+
+class TestDescribedPolicies:
+    ABOUT: ClassVar = {"ServiceNamespace": "sagemaker"}
+
+    def described(self, world, **members):
+        return world.call("DescribeScalingPolicies", **self.ABOUT, **members)
+
+    def names(self, world, **members):
+        return [one["PolicyName"] for one in self.described(world, **members)["ScalingPolicies"]]
+
+    def alarms(self, world, name="wake"):
+        [policy] = self.described(world, PolicyNames=[name])["ScalingPolicies"]
+        return [alarm["AlarmName"] for alarm in policy["Alarms"]]
+
+    def test_alarms_are_those_that_name_the_policy(self, world):
+        world.register()
+        arn = world.step()
+        assert self.alarms(world) == []
+        world.alarm(arn, name="mine")
+        world.alarm("arn:aws:sns:us-east-1:123456789012:t", name="other")
+        world.alarm(name="when ok", OKActions=[arn])
+        assert self.alarms(world) == ["mine", "when ok"]
+        [shown] = self.described(world)["ScalingPolicies"]
+        [stored] = world.cloudwatch.describe_alarms(AlarmNames=["mine"])["MetricAlarms"]
+        assert shown["Alarms"][0] == {"AlarmName": "mine", "AlarmARN": stored["AlarmArn"]}
+        assert world.step() == arn
+        assert [one["AlarmName"] for one in world.last["Alarms"]] == ["mine", "when ok"]
+        world.cloudwatch.delete_alarms(AlarmNames=["mine", "when ok"])
+        assert self.alarms(world) == []
+
+    def test_alarms_of_target_tracking_stay_as_they_are(self, world):
+        world.register()
+        made = [alarm["AlarmName"] for alarm in world.track()["Alarms"]]
+        assert len(made) == 2
+        assert self.alarms(world, "tracking") == made
+
+    def test_resource_is_the_whole_one(self, world):
+        world.endpoints += [Queue(world.clock, name=name) for name in ("e", "other-ep")]
+        for name in ("ep", "e", "other-ep"):
+            identity = {**IDENTITY, "ResourceId": f"endpoint/{name}/variant/main"}
+            world.call("RegisterScalableTarget", **identity, MinCapacity=0, MaxCapacity=1)
+            world.step(f"of {name}", identity=identity)
+        assert self.names(world, ResourceId="endpoint/ep/variant/main") == ["of ep"]
+        assert self.names(world, ResourceId="endpoint/ep/variant/main-2") == []
+        assert self.names(world) == ["of ep", "of e", "of other-ep"]
+
+    def test_what_is_described_is_what_moto_describes_beside_the_alarms(self, world):
+        world.register()
+        world.step()
+        world.track()
+        ours = self.described(world)["ScalingPolicies"]
+        motos = world.autoscaling.describe_scaling_policies(**self.ABOUT)["ScalingPolicies"]
+        assert len(ours) == 2
+        for own, stored in zip(ours, motos, strict=True):
+            assert {**own, "CreationTime": 0} == {**stored, "CreationTime": 0}
+
+    def test_names_and_pages(self, world):
+        world.register()
+        for number in range(12):
+            world.step(f"p{number}")
+        assert self.names(world, PolicyNames=["p3", "p5"]) == ["p3", "p5"]
+        first = self.described(world)
+        assert len(first["ScalingPolicies"]) == 10
+        assert self.names(world, NextToken=first["NextToken"]) == ["p10", "p11"]
+        assert "NextToken" not in self.described(world, NextToken=first["NextToken"])
+        assert refused(world, "DescribeScalingPolicies", **self.ABOUT, MaxResults=11).code == (
+            "ValidationException"
+        )
+        for token in ("x", "-1"):
+            refusal = refused(world, "DescribeScalingPolicies", **self.ABOUT, NextToken=token)
+            assert refusal.code == "InvalidNextTokenException"
+
+    def test_other_services_are_motos(self, world):
+        assert world.calls.answer(REGION, "DescribeScalingPolicies", {"ServiceNamespace": "ecs"}) is None
 
 
 def refused(world, name, **members):

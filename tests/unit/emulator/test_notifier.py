@@ -315,3 +315,22 @@ def test_end_does_not_wait_for_ever(caplog):
     topics.gate.set()
     notifier.stop()
     assert topics.said() == ["id-1"]
+
+
+def test_flush_returns_when_what_is_due_has_been_published(desk):
+    made = desk()
+    made.topics.gate.clear()
+    for number in (1, 2):
+        made.notifier.ended(request(number), SUCCEEDED)
+    opening = threading.Timer(0.2, made.topics.gate.set)
+    opening.start()
+    made.notifier.flush()
+    assert made.topics.said() == ["id-1", "id-2"]
+
+
+def test_flush_does_not_wait_for_ever(desk, caplog):
+    made = desk()
+    made.topics.gate.clear()
+    made.notifier.ended(request(), SUCCEEDED)
+    made.notifier.flush(0.05)
+    assert "not published within 0.05 seconds" in caplog.text

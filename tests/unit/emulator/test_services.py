@@ -23,6 +23,7 @@ class Everyone:
         self.refuses = set()
         self.tags = self
         self.moto_status = "200 OK"
+        self.instead = None
 
     def __getattr__(self, name):
         def call(region, *arguments):
@@ -32,6 +33,13 @@ class Everyone:
             return {"from": name}
 
         return call
+
+    def answer(self, region, operation, request):
+        return {"from": operation} if operation.startswith("DescribeScaling") else None
+
+    def accepted(self, region, operation, request):
+        self.asked.append(f"accepted {operation}")
+        return self.instead
 
     def invoke_async(self, region, name, headers, body):
         self.asked.append(("invoke_async", region, name, headers, body))
@@ -74,13 +82,15 @@ def ask(everyone):
         ("DescribeEndpoint", ["describe_endpoint"]),
         ("UpdateEndpoint", ["update_endpoint"]),
         ("UpdateEndpointWeightsAndCapacities", ["update_weights_and_capacities"]),
-        ("CreateModel", ["refuse_bad_model", "moto"]),
-        ("CreateEndpointConfig", ["refuse_bad_endpoint_config", "moto"]),
+        ("CreateModel", ["refuse_bad_model", "moto", "model_created"]),
+        ("CreateEndpointConfig", ["refuse_bad_endpoint_config", "moto", "endpoint_config_created"]),
         ("DescribeModel", ["refuse_missing_model", "moto"]),
         ("DeleteModel", ["refuse_missing_model", "moto"]),
         ("DescribeEndpointConfig", ["refuse_missing_endpoint_config", "moto"]),
         ("DeleteEndpointConfig", ["refuse_missing_endpoint_config", "moto"]),
-        ("ListModels", ["moto"]),
+        ("ListModels", ["list_models"]),
+        ("ListEndpointConfigs", ["list_endpoint_configs"]),
+        ("ListHubs", ["moto"]),
     ],
 )
 def test_control_plane(everyone, ask, operation, asked):
@@ -97,6 +107,12 @@ def test_refused_request_does_not_reach_moto(everyone, ask):
         with pytest.raises(AwsError):
             ask(operation, service=service)
     assert "moto" not in everyone.asked
+
+
+def test_what_moto_refuses_to_create_is_not_completed(everyone, ask):
+    everyone.moto_status = "400 BAD REQUEST"
+    assert ask("CreateModel").status == 400
+    assert everyone.asked == ["refuse_bad_model", "moto"]
 
 
 def test_emulators_own_look_at_a_model_is_not_checked(everyone, ask):
@@ -122,14 +138,21 @@ class TestScaling:
         assert everyone.asked == ["check RegisterScalableTarget", "moto", "accepted RegisterScalableTarget"]
         assert b"".join(answer.body) == b'{"MinCapacity": 0}'
 
+    def test_its_own_answer_comes_first(self, everyone, ask):
+        everyone.instead = {"PolicyARN": "a"}
+        answer = ask("PutScalingPolicy", service=self.SERVICE)
+        assert everyone.asked == ["check PutScalingPolicy", "moto", "accepted PutScalingPolicy"]
+        assert b"".join(answer.body) == b'{"PolicyARN": "a"}'
+
     def test_what_moto_refuses_is_not_accepted(self, everyone, ask):
         everyone.moto_status = "400 BAD REQUEST"
         assert ask("RegisterScalableTarget", service=self.SERVICE).status == 400
         assert everyone.asked == ["check RegisterScalableTarget", "moto"]
 
-    def test_activities_are_its_own(self, everyone, ask):
-        ask("DescribeScalingActivities", service=self.SERVICE)
-        assert everyone.asked == ["describe_scaling_activities"]
+    @pytest.mark.parametrize("operation", ["DescribeScalingActivities", "DescribeScalingPolicies"])
+    def test_what_it_answers_alone(self, everyone, ask, operation):
+        answer = ask(operation, service=self.SERVICE)
+        assert (everyone.asked, json.loads(answer.body[0])) == ([], {"from": operation})
 
 
 def test_submission_has_its_headers_and_body_and_no_failure_location_unless_there_is_one(everyone):

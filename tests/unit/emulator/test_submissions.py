@@ -95,3 +95,23 @@ def test_body_may_have_exactly_the_published_size():
     assert len(parse(b"x" * limits.BODY_BYTES.maximum).body) == 128_000
     with pytest.raises(AwsError, match="Body is 128,001 bytes"):
         parse(b"x" * 128_001)
+
+
+@pytest.mark.parametrize(
+    ("header", "member"),
+    [
+        ("content_type", "ContentType"),
+        ("accept", "Accept"),
+        ("custom_attributes", "CustomAttributes"),
+        ("inference_id", "InferenceId"),
+        ("inputlocation", "InputLocation"),
+        ("s3outputpathextension", "S3OutputPathExtension"),
+        ("filename", "Filename"),
+        ("requestttlseconds", "RequestTTLSeconds"),
+        ("invocationtimeoutseconds", "InvocationTimeoutSeconds"),
+    ],
+)
+def test_refusal_names_the_member_as_the_api_does(header, member):
+    with pytest.raises(AwsError) as refusal:
+        parse(b"" if member == "InputLocation" else b"x", **{header: "\u00e9" * 1025})
+    assert refusal.value.message.startswith(f"1 validation error detected: {member} ")
