@@ -35,10 +35,10 @@ def sagemaker_async_endpoint(
             SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="nightly", payload=...)
 
     The block is a task group with the tasks ``begin``, ``deploy`` and ``delete``. The deletion is a teardown:
-    it also runs after a task failed, and after a deployment that failed or ran out of time, and it does not
-    decide whether the DAG run succeeded. Whoever clears a task of the block clears deployment and deletion
-    too. The block may stand in a mapped task group: then each instance has an endpoint of its own, which
-    needs a name of its own.
+    it also runs after a task failed, and after a deployment that failed or ran out of time. Its success does
+    not make the DAG run one; its failure fails it, for what is left is paid for. Whoever clears a task of the
+    block clears deployment and deletion too. The block may stand in a mapped task group: then each instance
+    has an endpoint of its own, which needs a name of its own.
 
     :param group_id: Id of the task group, and what the ids of the three tasks begin with. Default
         ``endpoint``.
@@ -70,7 +70,7 @@ def sagemaker_async_endpoint(
             )
         deploy.set_downstream(_outermost(tasks, "upstream_task_ids"))
         delete.set_upstream(_outermost(tasks, "downstream_task_ids"))
-        delete.as_teardown(setups=begin)
+        delete.as_teardown(setups=begin, on_failure_fail_dagrun=True)
 
 
 def _outermost(tasks: Sequence[Any], neighbours: str) -> list[Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from airflow_async_sm.core.endpoint_states import Phase, phase_of, progress
+from airflow_async_sm.core.endpoint_states import CREATING, Phase, phase_of, progress
 from airflow_async_sm.core.endpoints import AsyncEndpointSpec
 from airflow_async_sm.core.handles import DELETED, IN_SERVICE, SETTLED
 from airflow_async_sm.core.limits import InvalidInput
@@ -86,17 +86,37 @@ def plan_deployment(
     if phase is Phase.LEAVING:
         return Step(Action.NOTHING, DELETED, text="an earlier one of that name is being deleted")
     if status == "Failed":
-        return Step(Action.DELETE, DELETED, text=f"an earlier attempt left it as {progress(description)}")
+        return _clear_away(spec, description, if_exists)
     if phase is Phase.BROKEN:
         return Step(
             Action.REFUSE,
-            text=f"it is {sentence(progress(description))} Delete it, or find out why it is so, before it is "
-            "deployed again.",
+            text=f"it is {sentence(progress(description))} It may go on costing money. Find out why, or "
+            "delete it, before it is deployed again.",
+        )
+    if status == "RollingBack":
+        return Step(Action.NOTHING, SETTLED, text=f"another change goes on: {progress(description)}")
+    # While it is created, what it will be may not be told yet.
+    if status != CREATING and "AsyncInferenceConfig" not in description:
+        return Step(
+            Action.REFUSE,
+            text="it is a real-time endpoint, which cannot become asynchronous. Choose another name, or "
+            "delete it first.",
         )
     if _is_meant(spec, description, phase):
         text = f"it has configuration {spec.config_name} already"
         return Step(Action.NOTHING, config_name=spec.config_name, text=text)
     return _change(spec, description, if_exists, phase)
+
+
+def _clear_away(spec: AsyncEndpointSpec, description: Mapping[str, Any], if_exists: IfExists) -> Step:
+    """Delete what failed, where it is this task's to delete."""
+    if if_exists is IfExists.UPDATE or description["EndpointConfigName"] == spec.config_name:
+        return Step(Action.DELETE, DELETED, text=f"it is {progress(description)}")
+    return Step(
+        Action.REFUSE,
+        text=f"it is {sentence(progress(description))} It is not this task's, and if_exists is "
+        f"{if_exists.value!r}: delete it, or choose another name.",
+    )
 
 
 def _change(
@@ -108,12 +128,6 @@ def _change(
             Action.REFUSE,
             text=f"it exists, with {has} instead of {spec.config_name}, and if_exists is 'fail'.",
         )
-    if "AsyncInferenceConfig" not in description:
-        return Step(
-            Action.REFUSE,
-            text="it is a real-time endpoint, which cannot become asynchronous. Choose another name, or "
-            "delete it first.",
-        )
     if if_exists is IfExists.REUSE:
         return Step(Action.NOTHING, text=f"it exists, with {has}, and is taken as it is")
     if phase is Phase.MOVING:
@@ -124,8 +138,6 @@ def _change(
 
 def _is_meant(spec: AsyncEndpointSpec, description: Mapping[str, Any], phase: Phase) -> bool:
     """Return whether the endpoint has the configuration that is meant, or will have it by itself."""
-    if str(description["EndpointStatus"]) == "RollingBack":
-        return False
     pending = description.get("PendingDeploymentSummary") if phase is Phase.MOVING else None
     config_name = (pending or description)["EndpointConfigName"]
     return bool(config_name == spec.config_name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -25,6 +25,7 @@ __all__ = [
     "phase_of",
     "progress",
     "variant_name",
+    "variant_names",
 ]
 
 CREATING: Final = "Creating"
@@ -113,23 +114,51 @@ def admit(endpoint_name: str, description: Mapping[str, Any] | None) -> Admissio
 
 
 def observe_endpoint(
-    handle: EndpointHandle, description: Mapping[str, Any] | None, backlog: int | None = None
+    handle: EndpointHandle,
+    description: Mapping[str, Any] | None,
+    backlog: int | None = None,
+    *,
+    may_be_stale: bool = False,
 ) -> Observation:
     """
     Return what one look at an endpoint means for the goal of ``handle``.
 
     :param description: The answer of DescribeEndpoint, or ``None`` if there is no such endpoint.
     :param backlog: How many requests wait or are worked on; ``None``: no figure that is new enough.
+    :param may_be_stale: The change was asked for a moment ago, so the answer may be from before it: then it
+        is no failure that the endpoint is as it was.
     """
+    seen = _observe(handle, description, backlog)
+    status = None if description is None else str(description["EndpointStatus"])
+    if may_be_stale and isinstance(seen, Settled) and not seen.succeeded and status in _BEFORE[handle.goal]:
+        return Pending("as it was before the change")
+    return seen
+
+
+# What an endpoint may still seem to be just after its creation or update, or its deletion, was asked for.
+_BEFORE: Final[Mapping[str, Collection[str | None]]] = {
+    IN_SERVICE: (None, IN_SERVICE),
+    DELETED: ("Failed", "OutOfService", "UpdateRollbackFailed"),
+    SETTLED: (),
+    CAPACITY: (),
+    DRAINED: (),
+}
+
+
+def _observe(
+    handle: EndpointHandle, description: Mapping[str, Any] | None, backlog: int | None
+) -> Observation:
     if handle.goal == DELETED:
         return _observe_deletion(description)
     if description is None:
         # What is gone changes no more, and has no backlog.
         gone = handle.goal in (SETTLED, DRAINED)
         return Settled(succeeded=gone, detail="The endpoint does not exist.")
-    if handle.goal == DRAINED:
-        return _observe_drain(handle, backlog)
     phase = phase_of(description)
+    if handle.goal == DRAINED:
+        # What works on nothing any more publishes no figure either.
+        idle = phase in (Phase.BROKEN, Phase.LEAVING)
+        return Settled(succeeded=True) if idle else _observe_drain(handle, backlog)
     # While it is updated an endpoint goes on serving with the instances that it has.
     has_enough = handle.goal == CAPACITY and capacity(description)[0] >= handle.count
     if phase is Phase.MOVING and (description["EndpointStatus"] == CREATING or not has_enough):
@@ -167,10 +196,15 @@ def capacity(description: Mapping[str, Any]) -> tuple[int, int]:
     )
 
 
-def variant_name(description: Mapping[str, Any] | None) -> str:
-    """Return the name of an endpoint's one variant; of an endpoint that is gone the name that we give it."""
+def variant_names(description: Mapping[str, Any] | None) -> list[str]:
+    """Return the names of an endpoint's variants; of an endpoint that is gone the name that we give it."""
     variants = (description or {}).get("ProductionVariants") or [{}]
-    return str(variants[0].get("VariantName", VARIANT_NAME))
+    return [str(variant.get("VariantName", VARIANT_NAME)) for variant in variants]
+
+
+def variant_name(description: Mapping[str, Any] | None) -> str:
+    """Return the name of an endpoint's one variant, as :func:`variant_names` does."""
+    return variant_names(description)[0]
 
 
 def _observe_service(handle: EndpointHandle, description: Mapping[str, Any]) -> Observation:

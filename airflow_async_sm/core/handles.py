@@ -82,6 +82,8 @@ class EndpointHandle(Record):
     :param submitted_at: When the task asked for its first change, in seconds since 1970 (UTC).
     :param endpoint_config_name: The configuration it must be in service with; ``None``: any.
     :param count: How many instances, or how many requests in the backlog.
+    :param changed_at: When the last change was asked for, in seconds since 1970 (UTC). What is seen shortly
+        after it may be from before it. 0: nothing was.
     """
 
     endpoint_name: str
@@ -89,6 +91,7 @@ class EndpointHandle(Record):
     submitted_at: float
     endpoint_config_name: str | None = None
     count: int = 0
+    changed_at: float = 0.0
 
     def __post_init__(self) -> None:
         limits.ENDPOINT_NAME.check("endpoint_name", self.endpoint_name)
@@ -97,6 +100,7 @@ class EndpointHandle(Record):
         if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 0:
             raise InvalidInput(f"count is {self.count!r}; a whole number of at least 0 is needed.")
         check_time("EndpointHandle", "submitted_at", self.submitted_at)
+        check_time("EndpointHandle", "changed_at", self.changed_at)
         check_text("EndpointHandle", "endpoint_config_name", self.endpoint_config_name, optional=True)
 
     @property

@@ -14,7 +14,9 @@ __all__ = ["fit_name", "is_part_of", "part_name", "stem"]
 # Models, configurations and endpoints have the same limit.
 _LONGEST: Final = 63
 _MARK: Final = 8
-_CONTENT: Final = 10
+# Not a number, so that a name which ends with a date or a time is never taken for one of ours.
+_CONTENT: Final = re.compile(r"x[0-9a-f]{10}")
+_CONTENT_LENGTH: Final = 11
 
 
 def fit_name(text: str, *, longest: int = _LONGEST) -> str:
@@ -45,19 +47,24 @@ def part_name(endpoint_name: str, content: Any) -> str:
     :param endpoint_name: The endpoint.
     :param content: What it is made of, as JSON values. The same content has the same name, so what has not
         changed is not made again.
+    :raises InvalidInput: the content holds something that is no JSON value.
     """
-    written = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return f"{stem(endpoint_name)}-{_digest(written)[:_CONTENT]}"
+    try:
+        written = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"The API arguments hold what cannot be sent: {error}.") from error
+    return f"{stem(endpoint_name)}-x{_digest(written)[: _CONTENT_LENGTH - 1]}"
 
 
 def is_part_of(endpoint_name: str, name: str) -> bool:
     """Return whether :func:`part_name` could have made this name for the endpoint."""
-    return re.fullmatch(f"{re.escape(stem(endpoint_name))}-[0-9a-f]{{{_CONTENT}}}", name) is not None
+    beginning, _, content = name.rpartition("-")
+    return beginning == stem(endpoint_name) and _CONTENT.fullmatch(content) is not None
 
 
 def stem(endpoint_name: str) -> str:
     """Return what the names of all parts of an endpoint begin with."""
-    return fit_name(endpoint_name, longest=_LONGEST - _CONTENT - 1)
+    return fit_name(endpoint_name, longest=_LONGEST - _CONTENT_LENGTH - 1)
 
 
 def _digest(text: str) -> str:

@@ -72,7 +72,9 @@ class ScalingSpec:
     :param invocation_timeout: The longest that callers of the endpoint give a request, in seconds: 1 to
         3,600. Default 900, the service's own. What it decides is the default of ``scale_in_cooldown``.
     :param scale_in_cooldown: Seconds between two steps that take instances away. Default:
-        ``invocation_timeout``, but at least 300. A shorter one can end requests that are being worked on.
+        ``invocation_timeout``, but at least 300. A shorter one can end requests that are being worked on. It
+        parts steps and does not put off the first: a long request is safe where ``min_instances``, or the
+        capacity operator, keeps its instance.
     :param scale_out_cooldown: Seconds between two steps that add instances. Default 300.
     :param warm_hours: Spans in which more instances than ``min_instances`` are kept. Default: none.
     :raises InvalidInput: an argument is outside its limits.

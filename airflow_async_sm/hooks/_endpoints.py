@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_async_sm.core.endpoints import AsyncEndpointSpec
+
+
+# How long the service may take to tell everybody of a change.
+STALE_SECONDS = 10.0
 
 
 class EndpointCalls(AwsClients):
@@ -90,17 +95,22 @@ class EndpointCalls(AwsClients):
 
     def create_parts(self, spec: AsyncEndpointSpec) -> None:
         """Create the model and the configuration of an endpoint, as far as they do not exist already."""
+
+        # A name that is made of the content says that it is the same; the service may have added defaults.
+        def comparable(name: str, arguments: dict[str, Any]) -> Any:
+            return given(arguments) if is_part_of(spec.endpoint_name, name) else arguments
+
         if (model := spec.model_to_api()) is not None:
             self._create(
                 f"model {spec.model_name}",
-                model,
+                comparable(str(spec.model_name), model),
                 self._sagemaker.create_model,
                 lambda: self.describe_model(str(spec.model_name)),
             )
         if (config := spec.endpoint_config_to_api()) is not None:
             self._create(
                 f"endpoint configuration {spec.config_name}",
-                config,
+                comparable(spec.config_name, config),
                 self._sagemaker.create_endpoint_config,
                 lambda: self.describe_endpoint_config(spec.config_name),
             )
@@ -165,7 +175,8 @@ class EndpointCalls(AwsClients):
         backlog = None
         if handle.goal == DRAINED and description is not None:
             backlog = self.backlog(handle.endpoint_name, since=handle.submitted_at)
-        return observe_endpoint(handle, description, backlog)
+        may_be_stale = time.time() - handle.changed_at < STALE_SECONDS
+        return observe_endpoint(handle, description, backlog, may_be_stale=may_be_stale)
 
     def backlog(self, endpoint_name: str, *, since: float) -> int | None:
         """

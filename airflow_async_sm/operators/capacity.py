@@ -96,7 +96,7 @@ class SageMakerAsyncCapacityOperator(SageMakerAsyncEndpointBaseOperator):
         """Ask for the instances once another change is over."""
         if handle.goal == CAPACITY:
             return None
-        return self._pursue(self.checked(context), since=handle.submitted_at)
+        return self._pursue(self.again(handle, context), since=handle.submitted_at)
 
     def collect(self, handle: EndpointHandle) -> dict[str, Any]:
         """Return how many instances are in service now."""

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_async_sm._compat import Context
-from airflow_async_sm.core.endpoint_states import Phase, phase_of, progress, variant_name
+from airflow_async_sm.core.endpoint_states import Phase, phase_of, progress
 from airflow_async_sm.core.endpoints import EndpointParts
 from airflow_async_sm.core.handles import DELETED, DRAINED, SETTLED, EndpointHandle
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.exceptions import RequestRejected
 from airflow_async_sm.operators.base import optional
 from airflow_async_sm.operators.endpoint import SageMakerAsyncEndpointBaseOperator
 
@@ -105,7 +104,7 @@ class SageMakerAsyncDeleteOperator(SageMakerAsyncEndpointBaseOperator):
         if handle.goal == DELETED:
             return None
         drained = handle.goal == DRAINED or not self.drain
-        return self._pursue(self.checked(context), since=handle.submitted_at, drained=drained)
+        return self._pursue(self.again(handle, context), since=handle.submitted_at, drained=drained)
 
     def collect(self, handle: EndpointHandle) -> dict[str, Any]:
         """Return the name of what is gone."""
@@ -124,11 +123,16 @@ class SageMakerAsyncDeleteOperator(SageMakerAsyncEndpointBaseOperator):
         else:
             self._delete(parts, description)
             goal = DELETED
-        return EndpointHandle(endpoint_name=parts.endpoint_name, goal=goal, submitted_at=since)
+        return EndpointHandle(
+            endpoint_name=parts.endpoint_name,
+            goal=goal,
+            submitted_at=since,
+            changed_at=self.clock() if goal == DELETED else 0.0,
+        )
 
     def _delete(self, parts: EndpointParts, description: Mapping[str, Any] | None) -> None:
         """Delete the endpoint before the others: they are in use until then."""
-        self._remove_scaling(parts.endpoint_name, description)
+        self.remove_scaling(parts.endpoint_name, description)
         self.hook.delete_endpoint(parts.endpoint_name)
         configs, models = [parts.endpoint_config_name], [parts.model_name]
         if self.delete_parts:
@@ -139,10 +143,3 @@ class SageMakerAsyncDeleteOperator(SageMakerAsyncEndpointBaseOperator):
             self.hook.delete_endpoint_config(name)
         for name in filter(None, models):
             self.hook.delete_model(name)
-
-    def _remove_scaling(self, endpoint_name: str, description: Mapping[str, Any] | None) -> None:
-        try:
-            self.hook.remove_scaling(endpoint_name, variant_name(description))
-        except RequestRejected as error:
-            # A deployer without scaling may lack the rights for it. The endpoint costs more than an alarm.
-            self.log.warning("The scaling of endpoint %s, if any, is not removed: %s", endpoint_name, error)

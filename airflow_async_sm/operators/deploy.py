@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from airflow_async_sm._compat import Context
 from airflow_async_sm.core.deployments import Action, IfExists, plan_deployment
-from airflow_async_sm.core.endpoint_states import capacity, variant_name
+from airflow_async_sm.core.endpoint_states import capacity, progress, variant_name
 from airflow_async_sm.core.endpoints import AsyncEndpointSpec
 from airflow_async_sm.core.handles import IN_SERVICE, EndpointHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.scaling import ScalingSpec
+from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected, SageMakerAsyncError
 from airflow_async_sm.operators.base import optional
 from airflow_async_sm.operators.endpoint import SageMakerAsyncEndpointBaseOperator
@@ -56,10 +57,10 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
     :param environment: Environment variables of the container, at most 100. Default: none. (templated)
     :param subnets: Subnets that the containers are attached to, 1 to 16. Default: none. (templated)
     :param security_group_ids: Security groups in them, 1 to 5. Default: none. (templated)
-    :param model_name: Name of the model, at most 63 characters. Default: the endpoint's, with ten characters
-        made of the model's content. (templated)
+    :param model_name: Name of the model, at most 63 characters. Default: the endpoint's, with an ``x`` and ten
+        digits made of the model's content. (templated)
     :param endpoint_config_name: Name of the configuration, at most 63 characters. Default: the endpoint's,
-        with ten characters made of the configuration's content. (templated)
+        with an ``x`` and ten digits made of the configuration's content. (templated)
     :param instance_type: Kind of machine, for example ``ml.m5.large``. Needed with ``output_path``.
         (templated)
     :param initial_instance_count: Machines to begin with, at least 1. Default 1.
@@ -87,8 +88,8 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
         its arguments. Default: scaling is neither looked at nor changed. (templated)
     :param if_exists: What to do about an endpoint that is something else: ``"update"`` it; ``"reuse"`` it as
         it is; or ``"fail"``. Default ``"update"``.
-    :param keep_failed: Leave an endpoint that could not be created, to look at it. Default ``False``: it is
-        deleted. Its logs stay either way.
+    :param keep_failed: Leave an endpoint that failed, to look at it, until something else is deployed under
+        its name. Default ``False``: it is deleted. Its logs stay either way.
     :param timeout: Seconds until the endpoint serves, all steps together. Default 3,600, as botocore's own
         waiter.
     :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 15. Each look is
@@ -230,13 +231,12 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
 
     def follow(self, handle: EndpointHandle, context: Context) -> EndpointHandle | None:
         """Go on after a wait that was not the last; let the endpoint scale once it is in service."""
-        spec = self.checked(context)
         if handle.goal != IN_SERVICE:
-            return self._pursue(spec, since=handle.submitted_at)
+            return self._pursue(self.again(handle, context), since=handle.submitted_at)
         scaling = self._scaling_spec()
         if scaling is not None:
-            variant = variant_name(self.hook.describe_endpoint(spec.endpoint_name))
-            self.hook.apply_scaling(spec.endpoint_name, variant, scaling)
+            self.again(handle, context)
+            self._scale(self.hook.describe_endpoint(handle.endpoint_name), handle.endpoint_name, scaling)
         return None
 
     def failure(self, handle: EndpointHandle) -> str:
@@ -289,8 +289,8 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
             self._create(spec)
         elif step.action is Action.UPDATE and description is not None:
             self._update(spec, description)
-        elif step.action is Action.DELETE:
-            self.hook.delete_endpoint(spec.endpoint_name)
+        elif step.action is Action.DELETE and description is not None:
+            self._clear_away(spec, description)
         elif step.config_name is not None and (self.model_name or self.endpoint_config_name):
             # Only names that are made of the content say by themselves that it is the same.
             self.hook.check_made_parts(spec)
@@ -299,6 +299,7 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
             goal=step.goal,
             submitted_at=since,
             endpoint_config_name=step.config_name,
+            changed_at=0.0 if step.action is Action.NOTHING else self.clock(),
         )
 
     def _create(self, spec: AsyncEndpointSpec) -> None:
@@ -307,24 +308,58 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
         self._patiently(lambda: self.hook.create_endpoint(spec))
         self.log.info("Endpoint %s is being created.", spec.endpoint_name)
 
+    def _clear_away(self, spec: AsyncEndpointSpec, description: Mapping[str, Any]) -> None:
+        if self.keep_failed and description["EndpointConfigName"] == spec.config_name:
+            raise RequestRejected(
+                f"Endpoint {spec.endpoint_name} is {sentence(progress(description))} It is kept, as "
+                "keep_failed says. Delete it, or change what is deployed. A retry would be refused as well.",
+                endpoint_name=spec.endpoint_name,
+            )
+        self.remove_scaling(spec.endpoint_name, description)
+        self.hook.delete_endpoint(spec.endpoint_name)
+
     def _update(self, spec: AsyncEndpointSpec, description: Mapping[str, Any]) -> None:
         self.hook.check_existing_parts(spec)
         self.hook.create_parts(spec)
-        retain = False
-        if self._scaling_spec() is not None:
-            # What follows a backlog must not be thrown back to where it began.
-            retain = capacity(description)[1] > spec.initial_instance_count
-            if self._instance_type(spec.config_name) != self._instance_type(
-                description["EndpointConfigName"]
-            ):
-                # The service wants it so; it is scaled again when it is in service.
-                self.hook.remove_scaling(spec.endpoint_name, variant_name(description))
-        self._patiently(lambda: self.hook.update_endpoint(spec, description, retain_capacity=retain))
+        old, new = (
+            _variant(self.hook.describe_endpoint_config(name))
+            for name in (description["EndpointConfigName"], spec.config_name)
+        )
+        # Where somebody has scaled it, an update must not throw it back to where it begins.
+        desired, before = capacity(description)[1], old.get("InitialInstanceCount")
+        retain = desired != before and desired > new.get("InitialInstanceCount", desired)
+        released = any(old.get(name) != new.get(name) for name in ("InstanceType", "VariantName"))
+        if released:
+            self._release(description)
+        try:
+            self._patiently(lambda: self.hook.update_endpoint(spec, description, retain_capacity=retain))
+        except SageMakerAsyncError:
+            scaling = self._scaling_spec()
+            if released and scaling is not None:
+                self._scale(description, spec.endpoint_name, scaling)
+            raise
         self.log.info("Endpoint %s is being updated to %s.", spec.endpoint_name, spec.config_name)
 
-    def _instance_type(self, config_name: str) -> str | None:
-        config = self.hook.describe_endpoint_config(config_name) or {}
-        return next((one.get("InstanceType") for one in config.get("ProductionVariants") or []), None)
+    def _release(self, description: Mapping[str, Any]) -> None:
+        """Remove the scaling before the kind of machine changes: the service refuses the change otherwise."""
+        if self._scaling_spec() is not None:
+            self.hook.remove_scaling(self.endpoint_name, variant_name(description))
+            return
+        try:
+            state = self.hook.describe_scaling(self.endpoint_name, variant_name(description))
+        except RequestRejected as error:
+            self.log.info("Whether endpoint %s is scaled cannot be seen: %s", self.endpoint_name, error)
+            return
+        if state.target is not None:
+            raise RequestRejected(
+                f"Endpoint {self.endpoint_name} is scaled, and SageMaker refuses another kind of machine, or "
+                "another name of its variant, while it is. Give scaling, so that this task removes it and "
+                "sets it up again, or remove it first. A retry would be refused as well.",
+                endpoint_name=self.endpoint_name,
+            )
+
+    def _scale(self, description: Mapping[str, Any] | None, endpoint_name: str, scaling: ScalingSpec) -> None:
+        self.hook.apply_scaling(endpoint_name, variant_name(description), scaling)
 
     def _patiently(self, call: Callable[[], None]) -> None:
         for pause in _PAUSES:
@@ -341,3 +376,8 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
 
     def _text(self, argument: str) -> Any:
         return optional(argument, getattr(self, argument))
+
+
+def _variant(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    variants: list[Mapping[str, Any]] = (config or {}).get("ProductionVariants") or [{}]
+    return variants[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_async_sm._compat import Context
+from airflow_async_sm.core.endpoint_states import variant_names
 from airflow_async_sm.core.handles import EndpointHandle
-from airflow_async_sm.exceptions import EndpointNotReady
+from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected
 from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
 from airflow_async_sm.triggers.endpoint import SageMakerAsyncEndpointTrigger
 
@@ -53,3 +55,29 @@ class SageMakerAsyncEndpointBaseOperator(SageMakerAsyncBaseOperator[EndpointHand
                 endpoint_name=self.endpoint_name,
             )
         self.log.info("Endpoint %s: %s; waiting for that to end.", self.endpoint_name, why)
+
+    def again(self, handle: EndpointHandle, context: Context) -> Any:
+        """
+        Return the request anew, after a wait: this may be another process.
+
+        :raises RequestRejected: its templates come to another endpoint than they did before.
+        """
+        request = self.checked(context)
+        if request.endpoint_name != handle.endpoint_name:
+            raise RequestRejected(
+                f"{handle.subject} is {handle.aim}, but endpoint_name is {request.endpoint_name!r} by now. "
+                "Use a template that stays the same while the task waits. Nothing more was changed.",
+                endpoint_name=handle.endpoint_name,
+            )
+        return request
+
+    def remove_scaling(self, endpoint_name: str, description: Mapping[str, Any] | None) -> None:
+        """Remove the scaling of an endpoint that is to go, with its alarms, as far as the rights go."""
+        for variant in variant_names(description):
+            try:
+                self.hook.remove_scaling(endpoint_name, variant)
+            except RequestRejected as error:
+                # Who never scales may lack the rights for it. The endpoint costs more than an alarm.
+                self.log.warning(
+                    "The scaling of endpoint %s, if any, is not removed: %s", endpoint_name, error
+                )

@@ -28,6 +28,8 @@ class SageMakerAsyncEndpointTrigger(SageMakerAsyncBaseTrigger):
     :param endpoint_config_name: The configuration it must be in service with. ``None``: any. An endpoint that
         is in service with another one has rolled back, which is a failure.
     :param count: How many instances, or how many requests in the backlog. Default 0.
+    :param changed_at: When the last change was asked for, in seconds since 1970 (UTC): what is seen shortly
+        after it may be from before it. Default 0: nothing was.
     :param deadline_at: When to give up, in seconds since 1970 (UTC).
     :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 15.
     :param aws_conn_id: Airflow connection with the credentials. ``None``: boto3's own chain.
@@ -48,6 +50,7 @@ class SageMakerAsyncEndpointTrigger(SageMakerAsyncBaseTrigger):
         submitted_at: float,
         endpoint_config_name: str | None = None,
         count: int = 0,
+        changed_at: float = 0.0,
         deadline_at: float,
         poll_interval: float = 15.0,
         aws_conn_id: str | None = "aws_default",
@@ -62,6 +65,7 @@ class SageMakerAsyncEndpointTrigger(SageMakerAsyncBaseTrigger):
                 submitted_at=submitted_at,
                 endpoint_config_name=endpoint_config_name,
                 count=count,
+                changed_at=changed_at,
             ),
             params=AwsParams(
                 aws_conn_id=aws_conn_id,

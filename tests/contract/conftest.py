@@ -65,6 +65,8 @@ def run(request, world, one_hook, monkeypatch):
     """Return a function that runs an operator to its end, in one mode, as Airflow would."""
     # No worker process lingers here, so a trigger may answer at once.
     monkeypatch.setattr("airflow_async_sm.triggers.base._settling_time", lambda: 0.0)
+    # The emulator tells of a change at once.
+    monkeypatch.setattr("airflow_async_sm.hooks._endpoints.STALE_SECONDS", 0.0)
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(world.emulator.url))
 
     def to_its_end(kind, **arguments):

@@ -76,6 +76,8 @@ def run(world, one_hook, monkeypatch):
     """Return a function that runs an operator on the worker, without long pauses."""
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(world.emulator.url))
 
+    monkeypatch.setattr("airflow_async_sm.hooks._endpoints.STALE_SECONDS", 0.0)
+
     class TaskInstance:
         def xcom_push(self, key, value):
             pass

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from airflow_async_sm.emulator.settings.faults import ConfigLate
-from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected
+from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected, ServiceUnavailable
 from airflow_async_sm.operators.deploy import SageMakerAsyncDeployOperator
 from tests.deployments import Deployments
 from tests.world import BUCKET, eventually
@@ -121,6 +121,8 @@ class TestFailedCreation:
         with pytest.raises(EndpointNotReady, match="Failed"):
             its.deploy(image="unknown/image:1", keep_failed=True)
         assert its.described()["EndpointStatus"] == "Failed"
+        with pytest.raises(RequestRejected, match="It is kept, as keep_failed says"):
+            its.deploy(image="unknown/image:1", keep_failed=True)
         its.deploy()
         assert its.described()["EndpointStatus"] == "InService"
 
@@ -190,6 +192,8 @@ class TestUpdate:
         real_time = world.deploy(asynchronous=False)
         with pytest.raises(RequestRejected, match="it is a real-time endpoint"):
             its.deploy(endpoint_name=real_time)
+        with pytest.raises(RequestRejected, match="it is a real-time endpoint"):
+            its.run(SageMakerAsyncDeployOperator, endpoint_name=real_time, endpoint_config_name=real_time)
 
 
 class TestScaling:
@@ -205,6 +209,39 @@ class TestScaling:
         with pytest.raises(EndpointNotReady, match="instead of"):
             its.deploy(scaling={"max_instances": 3}, instance_type="ml.m5.xlarge", image="unknown/image:1")
         assert its.scaling() == (1, 2, 0, 3)
+
+    def test_an_update_that_is_refused_leaves_it_scaling(self, its, monkeypatch):
+        its.deploy(scaling={"max_instances": 3})
+
+        def refuse(*_, **__):
+            raise ServiceUnavailable("ResourceLimitExceeded")
+
+        with monkeypatch.context() as used_up:
+            used_up.setattr("airflow_async_sm.hooks._endpoints.EndpointCalls.update_endpoint", refuse)
+            with pytest.raises(ServiceUnavailable):
+                its.deploy(scaling={"max_instances": 3}, instance_type="ml.m5.xlarge")
+        assert its.scaling() == (1, 2, 0, 3)
+
+    def test_another_machine_for_an_endpoint_that_others_scale_is_refused(self, its):
+        its.deploy(scaling={"max_instances": 3})
+        with pytest.raises(RequestRejected, match="is scaled, and SageMaker refuses another kind of machine"):
+            its.deploy(instance_type="ml.m5.xlarge")
+        assert its.scaling() == (1, 2, 0, 3)
+
+    def test_an_update_does_not_throw_back_what_somebody_has_warmed_up(self, its, world):
+        its.deploy()
+        wanted = {"VariantName": "AllTraffic", "DesiredInstanceCount": 2}
+        world.control.update_endpoint_weights_and_capacities(
+            EndpointName=its.name, DesiredWeightsAndCapacities=[wanted]
+        )
+        world.wait("endpoint_in_service", its.name)
+        its.deploy(environment={"THREADS": "4"})
+        assert its.described()["ProductionVariants"][0]["DesiredInstanceCount"] == 2
+
+    def test_an_update_to_fewer_instances_has_fewer(self, its):
+        its.deploy(initial_instance_count=2)
+        its.deploy(initial_instance_count=1)
+        assert its.described()["ProductionVariants"][0]["DesiredInstanceCount"] == 1
 
     def test_without_a_word_about_scaling_it_is_left_alone(self, its):
         its.deploy(scaling={"max_instances": 3})

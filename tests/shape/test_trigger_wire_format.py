@@ -36,6 +36,7 @@ ARGUMENTS = {
         "submitted_at": 1.5,
         "endpoint_config_name": "model-2",
         "count": 2,
+        "changed_at": 2.0,
         "deadline_at": 2.25,
         "poll_interval": 7.0,
         **AWS,

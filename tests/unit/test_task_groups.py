@@ -42,10 +42,10 @@ def test_every_task_runs_between_deployment_and_deletion(dag):
     assert upstream(dag, "endpoint.delete") == {"endpoint.begin", "endpoint.second", "endpoint.alone"}
 
 
-def test_the_deletion_runs_also_after_a_failure_and_decides_nothing(dag):
+def test_the_deletion_runs_also_after_a_failure_and_is_missed_if_it_fails(dag):
     delete = dag.get_task("endpoint.delete")
     assert delete.is_teardown
-    assert not delete.on_failure_fail_dagrun
+    assert delete.on_failure_fail_dagrun
     # Only the setup decides whether it runs, and that one cannot fail.
     setups = [task.task_id for task in delete.upstream_list if task.is_setup]
     assert setups == ["endpoint.begin"]

@@ -42,8 +42,19 @@ def test_what_is_the_same_already_is_no_matter_of_choice(if_exists):
 
 
 @pytest.mark.parametrize("if_exists", list(IfExists))
-def test_what_failed_is_cleared_away(if_exists):
-    assert plan(described("Failed"), if_exists) == ("delete", "Deleted", None)
+def test_what_failed_is_cleared_away_if_it_is_an_earlier_attempt(if_exists):
+    assert plan(described("Failed", "new"), if_exists) == ("delete", "Deleted", None)
+
+
+def test_anything_else_that_failed_is_cleared_away_only_where_it_may_be_changed():
+    assert plan(described("Failed"), "update") == ("delete", "Deleted", None)
+    for if_exists in ("reuse", "fail"):
+        assert plan(described("Failed"), if_exists)[0] == "refuse"
+
+
+def test_what_is_rolled_back_is_waited_for_and_then_judged_whatever_it_has():
+    for if_exists in IfExists:
+        assert plan(described("RollingBack", "new"), if_exists) == ("nothing", "Settled", None)
 
 
 @pytest.mark.parametrize("if_exists", list(IfExists))
@@ -55,7 +66,7 @@ def test_what_is_being_deleted_is_waited_for(if_exists):
 def test_what_is_broken_is_for_a_person_to_judge(status):
     step = plan_deployment(SPEC, described(status, FailureReason="Disk full"), IfExists.UPDATE)
     assert step.action is Action.REFUSE
-    assert f"it is {status}: Disk full. Delete it" in step.text
+    assert f"it is {status}: Disk full. It may go on costing money" in step.text
 
 
 class TestInMotion:
@@ -74,9 +85,6 @@ class TestInMotion:
         pending = {"PendingDeploymentSummary": {"EndpointConfigName": "other"}}
         assert plan(described("Updating", "new", **pending)) == ("nothing", "Settled", None)
 
-    def test_a_roll_back_is_waited_for_and_then_judged_anew(self):
-        assert plan(described("RollingBack", "new")) == ("nothing", "Settled", None)
-
 
 class TestIfExists:
     def test_reuse_takes_it_with_any_configuration(self):
@@ -88,9 +96,10 @@ class TestIfExists:
         assert step.action is Action.REFUSE
         assert "configuration old instead of new" in step.text
 
-    @pytest.mark.parametrize("if_exists", [IfExists.UPDATE, IfExists.REUSE])
-    def test_a_real_time_endpoint_is_neither_updated_nor_reused(self, if_exists):
-        description = described()
+    @pytest.mark.parametrize("if_exists", list(IfExists))
+    @pytest.mark.parametrize("config", ["old", "new"])
+    def test_a_real_time_endpoint_is_refused_in_any_case(self, if_exists, config):
+        description = described(config=config)
         del description["AsyncInferenceConfig"]
         step = plan_deployment(SPEC, description, if_exists)
         assert step.action is Action.REFUSE

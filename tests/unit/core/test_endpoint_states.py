@@ -140,6 +140,31 @@ class TestDrain:
     def test_a_backlog_at_or_below_the_count_is_enough(self, backlog, seen):
         assert observe_endpoint(aiming(DRAINED, 4), described("InService"), backlog) == seen
 
+    @pytest.mark.parametrize("status", ["Failed", "OutOfService", "Deleting"])
+    def test_what_works_on_nothing_any_more_is_drained(self, status):
+        assert observe_endpoint(aiming(DRAINED), described(status)).succeeded
+
+
+class TestJustAfterAChange:
+    """The service needs a moment to tell everybody of a change."""
+
+    @pytest.mark.parametrize(
+        ("handle", "description"),
+        [
+            (SERVING, None),
+            (SERVING, described("InService", EndpointConfigName="m-1")),
+            (GONE, described("Failed")),
+        ],
+    )
+    def test_an_endpoint_as_it_was_is_no_failure_yet(self, handle, description):
+        assert isinstance(observe_endpoint(handle, description, may_be_stale=True), Pending)
+        assert not observe_endpoint(handle, description).succeeded
+
+    def test_what_the_change_has_come_to_counts_at_once(self):
+        assert observe_endpoint(SERVING, described("InService"), may_be_stale=True).succeeded
+        assert not observe_endpoint(SERVING, described("Failed"), may_be_stale=True).succeeded
+        assert observe_endpoint(GONE, None, may_be_stale=True).succeeded
+
 
 class TestProgress:
     @pytest.mark.parametrize(

