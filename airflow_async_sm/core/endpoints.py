@@ -51,8 +51,8 @@ class AsyncEndpointSpec:
     :param environment: Environment variables of the container, at most 100.
     :param subnets: Subnets of the containers, 1 to 16, together with ``security_group_ids``.
     :param security_group_ids: Security groups of the containers, 1 to 5.
-    :param model_name: Name of the model, at most 63 characters. Default: the endpoint's, with an ``x`` and ten digits
-        that are made of the model's content.
+    :param model_name: Name of the model, at most 63 characters. Default: the endpoint's, with an ``x`` and
+        ten digits that are made of the model's content.
     :param endpoint_config_name: Name of the configuration, at most 63 characters. Default: as for the model.
     :param instance_type: Kind of machine. Needed with ``output_path``.
     :param initial_instance_count: Machines to begin with, at least 1: the service refuses to start from none.

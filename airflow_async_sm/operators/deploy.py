@@ -57,8 +57,8 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
     :param environment: Environment variables of the container, at most 100. Default: none. (templated)
     :param subnets: Subnets that the containers are attached to, 1 to 16. Default: none. (templated)
     :param security_group_ids: Security groups in them, 1 to 5. Default: none. (templated)
-    :param model_name: Name of the model, at most 63 characters. Default: the endpoint's, with an ``x`` and ten
-        digits made of the model's content. (templated)
+    :param model_name: Name of the model, at most 63 characters. Default: the endpoint's, with an ``x`` and
+        ten digits made of the model's content. (templated)
     :param endpoint_config_name: Name of the configuration, at most 63 characters. Default: the endpoint's,
         with an ``x`` and ten digits made of the configuration's content. (templated)
     :param instance_type: Kind of machine, for example ``ml.m5.large``. Needed with ``output_path``.
