@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import given  # noqa: F401 - it keeps what is removed below, so it has to come first
 
@@ -29,6 +30,11 @@ NO_AWS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 os.environ |= NO_AWS
+
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_unconfigure() -> None:

@@ -194,7 +194,14 @@ def _arguments(kind: type, argument: str, value: object) -> dict[str, Any]:
     needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
     if missing := [name for name in needed if name not in value]:
         raise InvalidInput(f"{argument} lacks {', '.join(missing)}.")
-    return dict(value)
+    return {name: _number(one) for name, one in value.items()}
+
+
+def _number(value: Any) -> Any:
+    """Return a number that came out of a template, which makes text of it; anything else as it is."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        return float(value) if "." in value else int(value)
+    return value
 
 
 def _check_positive(argument: str, value: object) -> None:

@@ -15,6 +15,7 @@ from airflow_async_sm.core.events import decode_event
 from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Outcome
+from airflow_async_sm.core.templates import optional
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.waiting import Pace, Sleep
 from airflow_async_sm.exceptions import BadTriggerEvent, RequestRejected, outcome_error
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
     from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
-__all__ = ["HANDLE_KEY", "AnyHandle", "SageMakerAsyncBaseOperator", "optional"]
+__all__ = ["HANDLE_KEY", "AnyHandle", "SageMakerAsyncBaseOperator"]
 
 AnyHandle = TypeVar("AnyHandle", InvocationHandle, EndpointHandle)
 
@@ -36,23 +37,6 @@ _DEFERRAL_FAILED = "__fail__"
 # The trigger ends the wait by itself, at its deadline. Airflow's own limit is for a triggerer that no longer
 # runs, so it comes later.
 _BACKSTOP = timedelta(minutes=5)
-
-
-def optional(argument: str, value: Any) -> Any:
-    """
-    Return a templated value, or ``None`` where its template came to nothing.
-
-    :param argument: Its name, for the error.
-    :param value: What the template was rendered to.
-    :raises InvalidInput: it was rendered to the text ``None``, which nobody means.
-    """
-    if not isinstance(value, str):
-        return value
-    if value == "None":
-        raise InvalidInput(
-            f"{argument} is the text 'None': its template was rendered from a value that is not there."
-        )
-    return value or None
 
 
 class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):

@@ -9,8 +9,8 @@ from airflow_async_sm._compat import Context
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.endpoint_states import Phase, admit, capacity, phase_of, progress, variant_name
 from airflow_async_sm.core.handles import CAPACITY, SETTLED, EndpointHandle
+from airflow_async_sm.core.templates import whole_number
 from airflow_async_sm.exceptions import RequestRejected
-from airflow_async_sm.operators._numbers import whole_number
 from airflow_async_sm.operators.endpoint import SageMakerAsyncEndpointBaseOperator
 
 __all__ = ["SageMakerAsyncCapacityOperator"]

@@ -10,7 +10,7 @@ from airflow_async_sm.core.endpoint_states import Phase, phase_of, progress
 from airflow_async_sm.core.endpoints import EndpointParts
 from airflow_async_sm.core.handles import DELETED, DRAINED, SETTLED, EndpointHandle
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.operators.base import optional
+from airflow_async_sm.core.templates import optional
 from airflow_async_sm.operators.endpoint import SageMakerAsyncEndpointBaseOperator
 
 __all__ = ["SageMakerAsyncDeleteOperator"]

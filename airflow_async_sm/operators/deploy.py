@@ -12,9 +12,9 @@ from airflow_async_sm.core.endpoints import AsyncEndpointSpec
 from airflow_async_sm.core.handles import IN_SERVICE, EndpointHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.scaling import ScalingSpec
+from airflow_async_sm.core.templates import optional, whole_number
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected, SageMakerAsyncError
-from airflow_async_sm.operators.base import optional
 from airflow_async_sm.operators.endpoint import SageMakerAsyncEndpointBaseOperator
 
 __all__ = ["SageMakerAsyncDeployOperator"]
@@ -63,7 +63,7 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
         with an ``x`` and ten digits made of the configuration's content. (templated)
     :param instance_type: Kind of machine, for example ``ml.m5.large``. Needed with ``output_path``.
         (templated)
-    :param initial_instance_count: Machines to begin with, at least 1. Default 1.
+    :param initial_instance_count: Machines to begin with, at least 1. Default 1. (templated)
     :param output_path: S3 folder for answers, at most 512 characters. Default: ``endpoint_config_name``
         exists. (templated)
     :param failure_path: S3 folder for failures, at most 512 characters. Default: ``output_path`` with
@@ -123,6 +123,7 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
         "model_name",
         "endpoint_config_name",
         "instance_type",
+        "initial_instance_count",
         "output_path",
         "failure_path",
         "kms_key_id",
@@ -147,7 +148,7 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
         model_name: str | None = None,
         endpoint_config_name: str | None = None,
         instance_type: str | None = None,
-        initial_instance_count: int = 1,
+        initial_instance_count: int | str = 1,
         output_path: str | None = None,
         failure_path: str | None = None,
         kms_key_id: str | None = None,
@@ -209,7 +210,7 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
             model_name=self._text("model_name"),
             endpoint_config_name=self._text("endpoint_config_name"),
             instance_type=self._text("instance_type"),
-            initial_instance_count=self.initial_instance_count,
+            initial_instance_count=whole_number("initial_instance_count", self.initial_instance_count),
             output_path=self._text("output_path"),
             failure_path=self._text("failure_path"),
             kms_key_id=self._text("kms_key_id"),

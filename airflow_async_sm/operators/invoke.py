@@ -9,8 +9,9 @@ from airflow_async_sm._compat import Context
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.payloads import Concealed, encode_payload
 from airflow_async_sm.core.requests import InvocationRequest
+from airflow_async_sm.core.templates import optional
 from airflow_async_sm.exceptions import SageMakerAsyncError
-from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator, optional
+from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
 from airflow_async_sm.triggers.inference import SageMakerAsyncInferenceTrigger
 
 __all__ = ["SageMakerAsyncInvokeOperator"]

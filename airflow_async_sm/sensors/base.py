@@ -22,11 +22,11 @@ from airflow_async_sm.core.events import decode_event
 from airflow_async_sm.core.handles import Handle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Outcome
+from airflow_async_sm.core.templates import optional
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.waiting import Finish, Sleep
 from airflow_async_sm.exceptions import BadTriggerEvent, RequestRejected, outcome_error
 from airflow_async_sm.links import ENDPOINT_LINKS, store_pages
-from airflow_async_sm.operators.base import optional
 
 if TYPE_CHECKING:
     from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger

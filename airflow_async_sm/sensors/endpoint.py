@@ -8,8 +8,7 @@ from typing import Any
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.handles import CAPACITY, DRAINED, IN_SERVICE, EndpointHandle
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.operators._numbers import whole_number
-from airflow_async_sm.operators.base import optional
+from airflow_async_sm.core.templates import optional, whole_number
 from airflow_async_sm.sensors.base import SageMakerAsyncBaseSensor
 from airflow_async_sm.triggers.endpoint import SageMakerAsyncEndpointTrigger
 

@@ -8,6 +8,8 @@ from airflow_async_sm.emulator import SageMakerAsyncEmulator
 from airflow_async_sm.emulator.clock import Clock
 from airflow_async_sm.emulator.settings.faults import ModelLatency
 from airflow_async_sm.exceptions import WaitTimedOut
+from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
+from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 from tests.deployments import Deployments
 from tests.world import PROGRAM, QUICK, World
 
@@ -22,7 +24,10 @@ def world():
 
 
 @pytest.fixture
-def its(world, run):
+def its(world, run, monkeypatch):
+    # A figure counts if it is newer than the task, so both have to live in the same time.
+    for kind in (SageMakerAsyncBaseOperator, SageMakerAsyncBaseTrigger):
+        monkeypatch.setattr(kind, "clock", lambda self: world.emulator.clock.now())
     yield Deployments(world, run)
     world.emulator.faults.clear()
 
@@ -51,7 +56,7 @@ def test_time_that_runs_out_deletes_nothing(its, world):
     world.emulator.faults.add(ModelLatency(seconds=800))
     hanging = world.submit(its.name)
     with pytest.raises(WaitTimedOut, match="was not drained to a backlog of at most 0 after"):
-        its.delete(drain=True, timeout=4)
+        its.delete(drain=True, timeout=240)
     assert its.described()["EndpointStatus"] == "InService"
     assert world.record(hanging).state == "running"
     its.delete()

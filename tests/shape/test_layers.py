@@ -23,7 +23,7 @@ ALLOWED = {
     "links": {"_compat", "core", "hooks"},
     "operators": {"_compat", "core", "exceptions", "hooks", "links", "triggers"},
     "provider_info": set(),
-    "sensors": {"_compat", "core", "exceptions", "hooks", "links", "operators", "triggers"},
+    "sensors": {"_compat", "core", "exceptions", "hooks", "links", "triggers"},
     "task_groups": {"_compat", "core", "operators"},
     "triggers": {"_compat", "core", "exceptions", "hooks"},
 }

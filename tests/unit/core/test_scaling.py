@@ -203,3 +203,10 @@ class TestState:
     )
     def test_what_one_request_needs_to_wake_the_endpoint(self, target, policies, alarms, wakes):
         assert ScalingState(target=target, policies=policies, alarms=alarms).wakes is wakes
+
+
+def test_numbers_may_come_out_of_a_template():
+    spec = ScalingSpec.from_value({"max_instances": "3", "backlog_per_instance": "2.5"})
+    assert (spec.max_instances, spec.backlog_per_instance) == (3, 2.5)
+    with pytest.raises(InvalidInput, match="max_instances must be a whole number of instances, not 'three'"):
+        ScalingSpec.from_value({"max_instances": "three"})

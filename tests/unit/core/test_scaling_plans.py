@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_async_sm.core.arguments import given as without_nothing
@@ -467,7 +467,6 @@ accounts = st.sampled_from([(), ([THEIR_POLICY], [THEIR_ACTION], [THEIR_ALARM])]
 
 class TestAlways:
     @given(account=accounts, history=st.lists(specs, min_size=1, max_size=4))
-    @settings(deadline=None)
     def test_what_has_been_applied_needs_nothing_more(self, account, history):
         for spec in history:
             account.make(plan_scaling(spec, account.state, VARIANT))
@@ -477,7 +476,6 @@ class TestAlways:
             assert account.state.wakes is spec.sleeps
 
     @given(account=accounts, before=specs, after=specs, calls=st.integers(0, 20))
-    @settings(deadline=None)
     def test_who_is_interrupted_after_any_call_gets_there_in_the_next_attempt(
         self, account, before, after, calls
     ):
@@ -490,7 +488,6 @@ class TestAlways:
         }
 
     @given(account=accounts, spec=specs, calls=st.integers(0, 20))
-    @settings(deadline=None)
     def test_nothing_is_left_after_a_removal_that_was_interrupted(self, account, spec, calls):
         account.make(plan_scaling(spec, account.state, VARIANT))
         account.make(plan_removal(account.state, VARIANT)[:calls])

@@ -1,4 +1,4 @@
-"""Whole numbers that may come out of a template."""
+"""What comes out of a template is text: what it means where something else was meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,25 @@ import re
 from typing import Any
 
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.operators.base import optional
+
+__all__ = ["optional", "whole_number"]
+
+
+def optional(argument: str, value: Any) -> Any:
+    """
+    Return a templated value, or ``None`` where its template came to nothing.
+
+    :param argument: Its name, for the error.
+    :param value: What the template was rendered to.
+    :raises InvalidInput: it was rendered to the text ``None``, which nobody means.
+    """
+    if not isinstance(value, str):
+        return value
+    if value == "None":
+        raise InvalidInput(
+            f"{argument} is the text 'None': its template was rendered from a value that is not there."
+        )
+    return value or None
 
 
 def whole_number(argument: str, value: Any) -> int:
