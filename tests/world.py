@@ -17,6 +17,8 @@ from airflow_async_sm.emulator import Behaviour, RequestState
 PROGRAM = [sys.executable, str(Path(__file__).with_name("container_program.py"))]
 BUCKET = "contract-bucket"
 ROLE = "arn:aws:iam::123456789012:role/sagemaker"
+# The pauses between looks, in seconds: longer ones are for the sake of AWS.
+SHORT = 0.05
 QUICK = Behaviour(creation_seconds=0.1, deletion_seconds=0.1, queue_seconds=0, container_start_timeout=20)
 
 

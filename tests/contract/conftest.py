@@ -10,16 +10,12 @@ import pytest
 
 from airflow_async_sm.emulator import SageMakerAsyncEmulator, airflow_connection
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
-from tests.world import PROGRAM, QUICK, World
+from tests.world import PROGRAM, QUICK, SHORT, World
 
 try:
     from airflow.sdk.exceptions import TaskDeferred
 except ImportError:
     from airflow.exceptions import TaskDeferred
-
-
-# The pauses between looks are for the sake of AWS; the emulator bears more.
-SHORT = 0.05
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from botocore.client import BaseClient
 
 from airflow_async_sm.emulator import SageMakerAsyncEmulator, airflow_connection
 from tests.deployments import Deployments
-from tests.world import PROGRAM, QUICK, World
+from tests.world import PROGRAM, QUICK, SHORT, World
 
 pytestmark = pytest.mark.default_airflow
 
@@ -85,7 +85,7 @@ def run(world, one_hook, monkeypatch):
     def to_its_end(kind, **arguments):
         operator = kind(task_id="task", deferrable=False, **arguments)
         pause = threading.Event()
-        operator.sleep = lambda seconds: pause.wait(min(seconds, 0.05))
+        operator.sleep = lambda seconds: pause.wait(min(seconds, SHORT))
         return operator.execute({"ti": TaskInstance()})
 
     return to_its_end

@@ -24,7 +24,7 @@ from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.sensors.base import SageMakerAsyncBaseSensor
 from airflow_async_sm.sensors.endpoint import SageMakerAsyncEndpointSensor
 from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
-from tests.world import PROGRAM, QUICK, World, eventually
+from tests.world import PROGRAM, QUICK, SHORT, World, eventually
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
@@ -57,8 +57,9 @@ class TaskInstance:
 
 
 @pytest.fixture(params=WAYS)
-def wait(request, world, monkeypatch):
+def wait(request, world, one_hook, monkeypatch):
     """Return a function that runs a sensor to its end, in one way, as Airflow would."""
+    monkeypatch.setattr(SageMakerAsyncBaseSensor, "_get_next_poke_interval", lambda *_: SHORT)
     monkeypatch.setattr("airflow_async_sm.triggers.base._settling_time", lambda: 0.0)
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(world.emulator.url))
     for kind in (SageMakerAsyncBaseSensor, SageMakerAsyncBaseTrigger):
@@ -97,6 +98,7 @@ def resume(deferred, sensor, context):
     path, kwargs = deferred.trigger.serialize()
     module, _, name = path.rpartition(".")
     trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
+    trigger.asleep = lambda seconds: asyncio.sleep(min(seconds, SHORT))
 
     async def events():
         return [event.payload async for event in trigger.run()]
