@@ -32,9 +32,9 @@ def shared():
 
 @pytest.fixture
 def door(shared):
-    """A door in which nothing is left of other tests."""
-    yield shared
+    """A door in which nothing is left of other tests, also of those that only made clients for it."""
     shared.counters.reset()
+    return shared
 
 
 @pytest.fixture(scope="module")
