@@ -163,7 +163,7 @@ def _inference_error(handle: InvocationHandle, outcome: Outcome, failure: str) -
 
 
 def _no_trace(handle: InvocationHandle) -> str:
-    if handle.failure_location is not None:
+    if handle.failure_location is not None or handle.endpoint_name is None:
         return ""
     return (
         " The endpoint has no failure path, so a failure leaves no trace in S3: see the log group "

@@ -34,7 +34,9 @@ PAGES_KEY: Final = "pages"
 _log = logging.getLogger(__name__)
 
 
-def store_pages(task: BaseOperator, hook: SageMakerAsyncHook, endpoint_name: str, context: Context) -> None:
+def store_pages(
+    task: BaseOperator, hook: SageMakerAsyncHook, endpoint_name: str | None, context: Context
+) -> None:
     """
     Store where the links of a task lead to. What goes wrong is logged: it must not end the task.
 
@@ -43,7 +45,7 @@ def store_pages(task: BaseOperator, hook: SageMakerAsyncHook, endpoint_name: str
     :param endpoint_name: Its endpoint.
     :param context: The context it runs in.
     """
-    if not task.do_xcom_push:
+    if not task.do_xcom_push or endpoint_name is None:
         return
     try:
         pages = console_pages(

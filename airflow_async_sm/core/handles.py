@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from airflow_async_sm.core import limits
@@ -33,35 +33,65 @@ _GOALS: Final = (IN_SERVICE, DELETED, SETTLED, CAPACITY, DRAINED)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InvocationHandle(Record):
     """
-    One accepted request.
+    One request that was accepted, or may have been.
 
-    :param endpoint_name: The endpoint that accepted it.
-    :param inference_id: Its name at the service.
-    :param output_location: S3 URI where the answer will be, as the service returned it. Never constructed.
-    :param failure_location: S3 URI where a failure will be told; ``None`` if the endpoint has no
-        failure path.
+    Where the reply to a submission was lost, its exact locations are not known. Then they are the folders
+    that belong to this request alone, and end with a slash.
+
+    :param endpoint_name: The endpoint that accepted it; ``None``: not known, of a request made elsewhere.
+    :param inference_id: Its name at the service; ``None``: not known, of a request made elsewhere.
+    :param output_location: S3 URI where the answer will be, as the service returned it, or the folder.
+    :param failure_location: S3 URI where a failure will be told, or the folder; ``None`` if the endpoint has
+        no failure path.
     :param submitted_at: When it was accepted, in seconds since 1970 (UTC).
     :param expires_at: After this moment nothing can arrive any more, in seconds since 1970 (UTC).
+    :param input_location: S3 URI of the payload; ``None``: it was sent inline, or is not known.
+    :param uploaded: Whether the payload was put there for this request alone.
     """
 
-    endpoint_name: str
-    inference_id: str
+    endpoint_name: str | None = None
+    inference_id: str | None = None
     output_location: str
     failure_location: str | None = None
     submitted_at: float
     expires_at: float
+    input_location: str | None = None
+    uploaded: bool = False
 
     def __post_init__(self) -> None:
-        check_text("InvocationHandle", "endpoint_name", self.endpoint_name)
-        check_text("InvocationHandle", "inference_id", self.inference_id)
+        check_text("InvocationHandle", "endpoint_name", self.endpoint_name, optional=True)
+        check_text("InvocationHandle", "inference_id", self.inference_id, optional=True)
         check_text("InvocationHandle", "output_location", self.output_location)
         check_text("InvocationHandle", "failure_location", self.failure_location, optional=True)
         check_time("InvocationHandle", "submitted_at", self.submitted_at)
         check_time("InvocationHandle", "expires_at", self.expires_at)
+        check_text("InvocationHandle", "input_location", self.input_location, optional=True)
+        if not isinstance(self.uploaded, bool):
+            raise InvalidInput(f"InvocationHandle.uploaded is {self.uploaded!r}; True or False is needed.")
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the service's own locations are known, and so that it accepted the request."""
+        return not self.output_location.endswith("/")
+
+    def found(self, location: str, *, answer: bool) -> InvocationHandle:
+        """
+        Return the handle with the exact location of an object that was found in one of its folders.
+
+        :param location: S3 URI of the object; empty: nothing was found, the handle is as it was.
+        :param answer: Whether it is the output object, and not the failure object.
+        """
+        if not location:
+            return self
+        return replace(self, output_location=location) if answer else replace(self, failure_location=location)
 
     @property
     def subject(self) -> str:
         """How logs and errors name it."""
+        if self.inference_id is None:
+            return f"The request that is answered at {self.output_location}"
+        if self.endpoint_name is None:
+            return f"Request {self.inference_id}"
         return f"Request {self.inference_id} to endpoint {self.endpoint_name}"
 
     @property

@@ -35,6 +35,7 @@ __all__ = [
     "INFERENCE_ID",
     "INITIAL_INSTANCE_COUNT",
     "INPUT_LOCATION",
+    "INPUT_OBJECT_BYTES",
     "INSTANCES",
     "INSTANCE_TYPE",
     "INVOCATION_TIMEOUT",
@@ -145,6 +146,8 @@ _HEADER_FORM: Final = "visible ASCII text on one line"
 # InvokeEndpointAsync
 ENDPOINT_NAME: Final = TextLimit(CONTROL, "EndpointName", 63, 1, _NAME, _NAME_FORM)
 BODY_BYTES: Final = NumberLimit(RUNTIME, "InvokeEndpointAsync.Body", 0, 128_000, "bytes")
+# The guide says "up to 1 GB" and does not say which; this is the stricter reading.
+INPUT_OBJECT_BYTES: Final = 1_000_000_000
 INPUT_LOCATION: Final = TextLimit(
     RUNTIME,
     "InvokeEndpointAsync.InputLocation",

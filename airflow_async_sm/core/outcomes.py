@@ -39,11 +39,13 @@ class Outcome(Record):
     :param end: Which of the ends.
     :param seen_at: When it was seen, in seconds since 1970 (UTC).
     :param detail: What is known beyond that, for a reader: a status, a reason, the last error. May be empty.
+    :param location: S3 URI of the object that was found, where only its folder was known. May be empty.
     """
 
     end: End
     seen_at: float
     detail: str = ""
+    location: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -53,6 +55,8 @@ class Outcome(Record):
         check_time("Outcome", "seen_at", self.seen_at)
         if self.detail:
             check_text("Outcome", "detail", self.detail)
+        if self.location:
+            check_text("Outcome", "location", self.location)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,12 @@ class Settled:
 
     :param succeeded: Whether that end is a success.
     :param detail: A status or a reason, for a reader. May be empty.
+    :param location: S3 URI of the object that was found, where only its folder was known. May be empty.
     """
 
     succeeded: bool
     detail: str = ""
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True)

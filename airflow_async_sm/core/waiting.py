@@ -117,7 +117,7 @@ class WaitEngine:
     def _after_look(self, seen: Observation, now: float) -> Sleep | Finish:
         self._errors = 0
         if isinstance(seen, Settled):
-            return _finish(End.SUCCEEDED if seen.succeeded else End.FAILED, now, seen.detail)
+            return _finish(End.SUCCEEDED if seen.succeeded else End.FAILED, now, seen.detail, seen.location)
         if self._expires_at is not None and now >= self._expires_at:
             return _finish(End.EXPIRED, now)
         if now >= self._deadline_at:
@@ -137,5 +137,5 @@ class WaitEngine:
         return Sleep(min(jittered, self.ends_at - now))
 
 
-def _finish(end: End, now: float, detail: str = "") -> Finish:
-    return Finish(Outcome(end=end, seen_at=now, detail=detail))
+def _finish(end: End, now: float, detail: str = "", location: str = "") -> Finish:
+    return Finish(Outcome(end=end, seen_at=now, detail=detail, location=location))

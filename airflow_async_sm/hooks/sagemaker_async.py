@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +11,23 @@ import boto3
 from botocore.exceptions import ClientError
 
 from airflow_async_sm.core.endpoint_states import admit
-from airflow_async_sm.core.failures import MAX_FAILURE_BYTES, failure_text
 from airflow_async_sm.core.handles import InvocationHandle
-from airflow_async_sm.core.outcomes import Observation, Pending, Settled
-from airflow_async_sm.core.texts import sentence
-from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected, ResultUnreadable
+from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected
+from airflow_async_sm.hooks._looks import LookCalls
 from airflow_async_sm.hooks._preflight import PreflightCalls
-from airflow_async_sm.hooks._translate import status_code, submission, translated
+from airflow_async_sm.hooks._results import ResultCalls
+from airflow_async_sm.hooks._translate import submission
+from airflow_async_sm.hooks._uploads import UploadCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from airflow_async_sm.core.requests import InvocationRequest
 
 __all__ = ["SageMakerAsyncHook"]
 
 
-class SageMakerAsyncHook(PreflightCalls):
+class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, PreflightCalls):
     """
     Talk to SageMaker Asynchronous Inference.
 
@@ -106,68 +104,3 @@ class SageMakerAsyncHook(PreflightCalls):
                 + (", or put the payload into S3 and give input_location." if "Body" in unknown else ".")
                 + " Nothing was submitted; a retry would be refused as well."
             )
-
-    def look_at_result(self, handle: InvocationHandle) -> Observation:
-        """
-        Look once for the output object and, if it is not there, for the failure object.
-
-        :param handle: The request, as :meth:`invoke_endpoint_async` returned it.
-        :raises RequestRejected: the bucket refuses the look; without ``s3:ListBucket`` it does so for every
-            object that is not there yet.
-        :raises ServiceUnavailable: S3 could not be asked.
-        """
-        if self._exists(handle.output_location):
-            return Settled(succeeded=True)
-        if handle.failure_location is not None and self._exists(handle.failure_location):
-            return Settled(succeeded=False)
-        return Pending()
-
-    def _exists(self, location: str) -> bool:
-        uri = S3Uri.parse(location)
-        with translated(f"look at {location}"):
-            try:
-                self._s3_looking.head_object(Bucket=uri.bucket, Key=uri.key)
-            except ClientError as error:
-                if status_code(error) != 404:
-                    raise
-                return False
-        return True
-
-    def read_result(self, location: str) -> bytes:
-        """
-        Return the content of an output object.
-
-        :param location: S3 URI, as in the ``output_location`` that the operator returns.
-        :raises ResultUnreadable: it is not there, or rights or a key are missing.
-        """
-        with self._reading(location) as uri:
-            return self._s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
-
-    def read_failure(self, location: str) -> str:
-        """
-        Return the text of a failure object: its last 4,096 bytes, however large it is.
-
-        :param location: S3 URI, as in the ``failure_location`` of a handle.
-        :raises ResultUnreadable: it is not there, or rights or a key are missing.
-        """
-        with self._reading(location) as uri:
-            reply = self._s3.get_object(Bucket=uri.bucket, Key=uri.key)
-            total = int(reply["ContentLength"])
-            if total > MAX_FAILURE_BYTES:
-                reply["Body"].close()
-                end = f"bytes=-{MAX_FAILURE_BYTES}"
-                reply = self._s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=end)
-            return failure_text(reply["Body"].read(), total_bytes=total)
-
-    @contextmanager
-    def _reading(self, location: str) -> Iterator[S3Uri]:
-        uri = S3Uri.parse(location, argument="location", needs_key=True)
-        try:
-            with translated(f"read {location}"):
-                yield uri
-        except RequestRejected as error:
-            raise ResultUnreadable(
-                f"Could not read {location}: {sentence(str(error.__cause__))} Check that the role of the "
-                "connection may read the object (s3:GetObject) and decrypt it (kms:Decrypt).",
-                location=location,
-            ) from error.__cause__

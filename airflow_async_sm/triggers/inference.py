@@ -20,14 +20,20 @@ class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
     Each look is one or two HEAD requests. AWS offers no way to cancel an asynchronous invocation, so killing
     the task stops the waiting, not the work.
 
-    :param endpoint_name: The endpoint that accepted the request.
-    :param inference_id: The request's name at the service.
-    :param output_location: S3 URI where the answer will be, as the service returned it.
-    :param failure_location: S3 URI where a failure will be told, or ``None``.
+    :param endpoint_name: The endpoint that accepted the request; ``None``: not known. An endpoint that is
+        known is looked at as well: where it is gone, nothing can come any more.
+    :param inference_id: The request's name at the service; ``None``: not known.
+    :param output_location: S3 URI where the answer will be, as the service returned it; with a slash at its
+        end, the folder that belongs to this request alone.
+    :param failure_location: S3 URI where a failure will be told, or its folder, or ``None``.
     :param submitted_at: When it was submitted, in seconds since 1970 (UTC).
     :param expires_at: After this moment nothing can arrive any more, in seconds since 1970 (UTC).
+    :param input_location: S3 URI of the payload; ``None``: it was sent inline, or is not known.
+    :param uploaded: Whether the payload was put there for this request alone. Default ``False``.
     :param deadline_at: When to give up, in seconds since 1970 (UTC).
     :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 5.
+    :param on_403: What to do where S3 refuses the looks and will not say whether the objects are there:
+        ``"fail"`` ends the wait, ``"wait"`` goes on until the object appears. Default ``"fail"``.
     :param aws_conn_id: Airflow connection with the credentials. ``None``: boto3's own chain.
         Default: ``aws_default``.
     :param region_name: AWS region. Default: the connection's, then boto3's.
@@ -41,14 +47,17 @@ class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
     def __init__(
         self,
         *,
-        endpoint_name: str,
-        inference_id: str,
+        endpoint_name: str | None = None,
+        inference_id: str | None = None,
         output_location: str,
         failure_location: str | None = None,
         submitted_at: float,
         expires_at: float,
+        input_location: str | None = None,
+        uploaded: bool = False,
         deadline_at: float,
         poll_interval: float = 5.0,
+        on_403: str = "fail",
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -62,6 +71,8 @@ class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
                 failure_location=failure_location,
                 submitted_at=submitted_at,
                 expires_at=expires_at,
+                input_location=input_location,
+                uploaded=uploaded,
             ),
             params=AwsParams(
                 aws_conn_id=aws_conn_id,
@@ -72,7 +83,13 @@ class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
             deadline_at=deadline_at,
             poll_interval=poll_interval,
         )
+        self.on_403 = on_403
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class and arguments."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "on_403": self.on_403}
 
     def look(self) -> Observation:
-        """Look once for the output and the failure object."""
-        return self.hook.look_at_result(self.handle)
+        """Look once for the output and the failure object, and now and then at the endpoint."""
+        return self.hook.look_at_result(self.handle, on_403=self.on_403)

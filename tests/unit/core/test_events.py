@@ -61,8 +61,10 @@ def test_an_event_holds_plain_json_types_only():
             "failure_location": None,
             "submitted_at": 1.0,
             "expires_at": 2.0,
+            "input_location": None,
+            "uploaded": False,
         },
-        "outcome": {"end": "Succeeded", "seen_at": 3.0, "detail": ""},
+        "outcome": {"end": "Succeeded", "seen_at": 3.0, "detail": "", "location": ""},
     }
     assert type(EVENT["outcome"]["end"]) is str
 
@@ -87,7 +89,7 @@ def test_a_key_with_a_default_may_be_missing_as_from_an_earlier_version():
         ({"version": 1}, "InvocationHandle cannot be read from NoneType"),
         (
             {**EVENT, "handle": {"endpoint_name": "model"}},
-            "lacks inference_id, output_location, submitted_at",
+            "lacks output_location, submitted_at",
         ),
         ({**EVENT, "handle": {**EVENT["handle"], "inference_id": 7}}, "inference_id is 7"),
         ({**EVENT, "handle": {**EVENT["handle"], "output_location": ""}}, "output_location is ''"),
