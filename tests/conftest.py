@@ -16,8 +16,9 @@ from tests import given  # noqa: F401 - it keeps what is removed below, so it ha
 # Airflow reads its settings when it is first imported, so they are made before any test module is.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-async-sm-tests-"))
 
+# What the tests themselves are told stays: processes that share out the tests begin with what is left here.
 for name in list(os.environ):
-    if name.startswith(("AIRFLOW_", "AWS_")):
+    if name.startswith(("AIRFLOW_", "AWS_")) and not name.startswith("AIRFLOW_ASYNC_SM_"):
         del os.environ[name]
 os.environ |= {
     "AIRFLOW_HOME": str(AIRFLOW_HOME),
