@@ -14,6 +14,7 @@ name                       Airflow 3                   Airflow 2.11
 ``conf``                   ``airflow.configuration``   ``airflow.configuration``
 ``BaseTrigger``, …         ``airflow.triggers.base``   ``airflow.triggers.base``
 ``XCom``                   ``airflow.sdk``, inside     ``airflow.models.xcom``
+``DecoratedOperator``, …   ``airflow.sdk``, inside     ``airflow.decorators.base``
 =========================  ==========================  =============================
 
 The compatibility provider has most of these names too, but in releases newer than those that managed Airflow
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
         PokeReturnValue,
         TaskGroup,
     )
+    from airflow.sdk.bases.decorator import (
+        DecoratedOperator,
+        TaskDecorator,
+        determine_kwargs,
+        task_decorator_factory,
+    )
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -63,6 +70,14 @@ else:
         from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
         from airflow.utils.context import Context
         from airflow.utils.task_group import TaskGroup
+    try:
+        from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
+    except ImportError:  # Airflow 2.11
+        from airflow.decorators.base import DecoratedOperator, TaskDecorator, task_decorator_factory
+    try:
+        from airflow.sdk.bases.decorator import determine_kwargs
+    except ImportError:  # before Airflow 3.2
+        from airflow.utils.operator_helpers import determine_kwargs
     try:
         from airflow.sdk.exceptions import (
             AirflowException,
@@ -88,13 +103,17 @@ __all__ = [
     "BaseSensorOperator",
     "BaseTrigger",
     "Context",
+    "DecoratedOperator",
     "EmptyOperator",
     "PokeReturnValue",
+    "TaskDecorator",
     "TaskGroup",
     "TriggerEvent",
     "conf",
+    "determine_kwargs",
     "first_poked_at",
     "read_xcom",
+    "task_decorator_factory",
 ]
 
 

@@ -5,12 +5,24 @@ The errors that a task can end with.
 
     SageMakerAsyncError (AirflowException)      says what happened, to which request, what a retry will do
     ├── InferenceFailed                         the failure object is there; its text is in the message
+    │   ├── ModelRejected (*)                   the model says that the request is bad
+    │   ├── ModelBroke                          the model failed, gave no answer or ran out of memory
+    │   ├── BadContainerAnswer (*)              the container answers in a way that the service does not take
+    │   ├── InputUnreadable (*)                 the service could not read the input
+    │   ├── OutputUnwritable (*)                the service could not write the output
+    │   └── InvocationTimedOut                  download, model and upload took longer than they may
     ├── InferenceExpired                        nothing can arrive any more
+    ├── EndpointLost                            the endpoint is gone: nothing can arrive any more
     ├── WaitTimedOut                            our deadline passed first; the work may still finish
     ├── LookFailed                              looking failed too often; what became of the work is unknown
+    │   └── LookForbidden                       rights to look are missing
     ├── ResultUnreadable                        the object is there, but not for us
+    ├── ResultTooLarge (*)                      the answer is larger than the task may return
+    ├── ResultInvalid (*)                       the answer is not what the task was told to expect
+    ├── RecordUnreadable                        what an earlier try submitted cannot be read or written down
     ├── EndpointNotReady                        the endpoint did not reach, or is not in, the needed state
     ├── ServiceUnavailable                      AWS could not be reached or is busy: worth a retry
+    │   └── Throttled                           AWS turned the call away for now, without beginning it
     ├── SubmissionUnconfirmed (*)               the reply to a submission was lost: it may have been accepted
     ├── RequestRejected (*)                     refused, by the service or before it was asked
     └── BadTriggerEvent (*)                     resumed with an event that cannot be read
@@ -20,25 +32,40 @@ The errors that a task can end with.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import ClassVar, Final
 
 from airflow_async_sm._compat import AirflowException, AirflowFailException
 from airflow_async_sm.core.endpoint_states import log_group
+from airflow_async_sm.core.failures import LOOK_REFUSED, Failure, FailureKind, classify
 from airflow_async_sm.core.handles import EndpointHandle, Handle, InvocationHandle
 from airflow_async_sm.core.outcomes import End, Outcome
 from airflow_async_sm.core.texts import sentence
 
 __all__ = [
+    "BadContainerAnswer",
     "BadTriggerEvent",
+    "EndpointLost",
     "EndpointNotReady",
     "InferenceExpired",
     "InferenceFailed",
+    "InputUnreadable",
+    "InvocationTimedOut",
     "LookFailed",
+    "LookForbidden",
+    "ModelBroke",
+    "ModelRejected",
+    "OutputUnwritable",
+    "RecordUnreadable",
     "RequestRejected",
+    "ResultInvalid",
+    "ResultTooLarge",
     "ResultUnreadable",
     "SageMakerAsyncError",
     "ServiceUnavailable",
     "SubmissionUnconfirmed",
+    "Throttled",
     "WaitTimedOut",
     "outcome_error",
 ]
@@ -53,6 +80,9 @@ class SageMakerAsyncError(AirflowException):
     :param inference_id: The request it is about, where there is one.
     :param location: S3 URI of the object that tells more, where there is one.
     """
+
+    kind: ClassVar[FailureKind | None] = None
+    """What kind of failure the service or the model told of; ``None``: it is none of theirs."""
 
     def __init__(
         self,
@@ -69,11 +99,55 @@ class SageMakerAsyncError(AirflowException):
 
 
 class InferenceFailed(SageMakerAsyncError):
-    """The service wrote a failure object for the request."""
+    """The service wrote a failure object for the request. What it says fits none of the kinds below."""
+
+    kind = FailureKind.UNKNOWN
+
+
+class ModelRejected(InferenceFailed, AirflowFailException):
+    """The model says that the request is bad (4xx). Not retried: it would say so again."""
+
+    kind = FailureKind.MODEL_REJECTED
+
+
+class ModelBroke(InferenceFailed):
+    """The model failed (5xx), gave no answer, or ran out of memory. A retry may help."""
+
+    kind = FailureKind.MODEL_BROKE
+
+
+class BadContainerAnswer(InferenceFailed, AirflowFailException):
+    """The container answers in a way that the service does not take. Not retried: it would do so again."""
+
+    kind = FailureKind.BAD_ANSWER
+
+
+class InputUnreadable(InferenceFailed, AirflowFailException):
+    """The service could not read the input. Not retried: the location or a right has to change first."""
+
+    kind = FailureKind.INPUT_UNREADABLE
+
+
+class OutputUnwritable(InferenceFailed, AirflowFailException):
+    """The service could not write the output. Not retried: the bucket or a right has to change first."""
+
+    kind = FailureKind.OUTPUT_UNWRITABLE
+
+
+class InvocationTimedOut(InferenceFailed):
+    """Download, model and upload took longer than ``invocation_timeout``."""
+
+    kind = FailureKind.INVOCATION_TIMED_OUT
 
 
 class InferenceExpired(SageMakerAsyncError):
-    """Neither output nor failure object came while either still could."""
+    """Nothing came while it still could, or the service says that the request was in the queue too long."""
+
+    kind = FailureKind.EXPIRED
+
+
+class EndpointLost(SageMakerAsyncError):
+    """The endpoint is gone, broken or another one, so nothing can come any more. A retry submits anew."""
 
 
 class WaitTimedOut(SageMakerAsyncError):
@@ -84,8 +158,20 @@ class LookFailed(SageMakerAsyncError):
     """Too many looks failed in a row, or the last one before the deadline did."""
 
 
+class LookForbidden(LookFailed):
+    """S3 refuses the looks (403), and does not say whether the objects are there."""
+
+
 class ResultUnreadable(SageMakerAsyncError):
     """The object cannot be read: it is not there, or rights or a key are missing."""
+
+
+class ResultTooLarge(SageMakerAsyncError, AirflowFailException):
+    """The answer is there, and larger than the task may return. Not retried: it stays as large as it is."""
+
+
+class ResultInvalid(SageMakerAsyncError, AirflowFailException):
+    """The answer is there, and not what the task was told to expect. Not retried: it stays as it is."""
 
 
 class EndpointNotReady(SageMakerAsyncError):
@@ -94,6 +180,14 @@ class EndpointNotReady(SageMakerAsyncError):
 
 class ServiceUnavailable(SageMakerAsyncError):
     """AWS could not be reached, is busy, or a quota is used up."""
+
+
+class Throttled(ServiceUnavailable):
+    """AWS turned the call away, before it began with it, because there are too many."""
+
+
+class RecordUnreadable(SageMakerAsyncError):
+    """The record of an earlier request may be there, but cannot be read; or a new one cannot be written."""
 
 
 class SubmissionUnconfirmed(SageMakerAsyncError, AirflowFailException):
@@ -112,7 +206,21 @@ class BadTriggerEvent(SageMakerAsyncError, AirflowFailException):
     """The task was resumed with an event that is not its own, or is damaged."""
 
 
-def outcome_error(handle: Handle, outcome: Outcome, *, failure: str = "") -> SageMakerAsyncError:
+_FAILURES: Final[Mapping[FailureKind, tuple[type[SageMakerAsyncError], str]]] = {
+    FailureKind.MODEL_REJECTED: (ModelRejected, ": the model rejected it"),
+    FailureKind.MODEL_BROKE: (ModelBroke, ": the model failed or gave no answer"),
+    FailureKind.BAD_ANSWER: (BadContainerAnswer, ": the service does not take the container's answer"),
+    FailureKind.INPUT_UNREADABLE: (InputUnreadable, ": the service could not read its input{input}"),
+    FailureKind.OUTPUT_UNWRITABLE: (OutputUnwritable, ": the service could not write {output}"),
+    FailureKind.INVOCATION_TIMED_OUT: (InvocationTimedOut, ": it took longer than its invocation timeout"),
+    FailureKind.EXPIRED: (InferenceExpired, ": it expired in the endpoint's queue"),
+    FailureKind.UNKNOWN: (InferenceFailed, ""),
+}
+
+
+def outcome_error(
+    handle: Handle, outcome: Outcome, *, failure: str = "", again: str | None = None
+) -> SageMakerAsyncError:
     """
     Return the error for a wait that did not succeed.
 
@@ -120,39 +228,56 @@ def outcome_error(handle: Handle, outcome: Outcome, *, failure: str = "") -> Sag
     :param outcome: How the wait ended.
     :param failure: For a failed inference the text of the failure object; for an endpoint what was done
         about it.
+    :param again: What a retry of the task does, as a sentence. Default: it submits a new request where
+        nothing can come of this one, and otherwise waits for this one. It is not said of a failure that is
+        not retried.
     """
     if isinstance(handle, InvocationHandle):
-        return _inference_error(handle, outcome, failure)
-    return _endpoint_error(handle, outcome, failure)
+        return _inference_error(handle, outcome, failure, again)
+    return _endpoint_error(handle, outcome, failure, again)
 
 
-def _inference_error(handle: InvocationHandle, outcome: Outcome, failure: str) -> SageMakerAsyncError:
+def _inference_error(
+    handle: InvocationHandle, outcome: Outcome, failure: str, again: str | None
+) -> SageMakerAsyncError:
     kind: type[SageMakerAsyncError]
     location: str | None = handle.output_location
     waited = f"after {outcome.seen_at - handle.submitted_at:,.0f} s"
-    again = "A retry of the task submits a new request."
+    anew = again or "A retry of the task submits a new request."
+    same = again or "A retry of the task waits for the same request and submits nothing."
     match outcome.end:
+        # A failure object needs no detail; without one there is no such object.
+        case End.FAILED if not outcome.detail:
+            found = classify(failure)
+            kind, what = _FAILURES[found.kind]
+            location = handle.failure_location
+            what = what.format(input=_from(handle), output=handle.output_location)
+            text = _failed(found, f"failed {waited}{what}.", anew, f"{location} says:\n{failure}")
         case End.FAILED:
-            kind, location = InferenceFailed, handle.failure_location
-            text = f"failed {waited}. {again} The failure object {location} says:\n{failure}"
+            kind = EndpointLost
+            text = (
+                f"is lost {waited}: {sentence(outcome.detail)} Nothing came to {handle.output_location}, and "
+                f"nothing can come any more. {anew}"
+            )
         case End.EXPIRED:
             kind = InferenceExpired
             text = (
                 f"expired: nothing came to {handle.output_location} by {_moment(handle.expires_at)}, "
-                f"and nothing can come any more.{_no_trace(handle)} {again}"
+                f"and nothing can come any more.{_no_trace(handle)} {anew}"
             )
         case End.TIMED_OUT:
             kind = WaitTimedOut
             text = (
                 f"has no answer {waited}, when the task's timeout ended the wait. The work may still finish; "
-                f"its answer would be {handle.output_location}.{_no_trace(handle)} {again}"
+                f"its answer would be {handle.output_location}.{_no_trace(handle)} {same}"
             )
         case _:
-            kind = LookFailed
+            refused = outcome.detail.startswith(LOOK_REFUSED)
+            kind = LookForbidden if refused else LookFailed
+            rights = "" if refused else " Looking needs s3:GetObject there and s3:ListBucket on the bucket."
             text = (
                 f"could not be watched any more {waited}: {sentence(outcome.detail)} Whether it finished is "
-                f"not known; look at {handle.output_location}. Looking needs s3:GetObject there and "
-                f"s3:ListBucket on the bucket. {again}"
+                f"not known; look at {handle.output_location}.{rights} {same}"
             )
     return kind(
         f"{handle.subject} {text}",
@@ -160,6 +285,17 @@ def _inference_error(handle: InvocationHandle, outcome: Outcome, failure: str) -
         inference_id=handle.inference_id,
         location=location,
     )
+
+
+def _failed(failure: Failure, what: str, again: str, said: str) -> str:
+    if failure.permanent:
+        again = "It is not retried: the same request would fail again until this is mended."
+    parts = (what, again, failure.advice, f"The failure object {said}")
+    return " ".join(part for part in parts if part)
+
+
+def _from(handle: InvocationHandle) -> str:
+    return "" if handle.input_location is None else f" {handle.input_location}"
 
 
 def _no_trace(handle: InvocationHandle) -> str:
@@ -171,9 +307,11 @@ def _no_trace(handle: InvocationHandle) -> str:
     )
 
 
-def _endpoint_error(handle: EndpointHandle, outcome: Outcome, failure: str) -> SageMakerAsyncError:
+def _endpoint_error(
+    handle: EndpointHandle, outcome: Outcome, failure: str, again: str | None
+) -> SageMakerAsyncError:
     waited = f"after {outcome.seen_at - handle.submitted_at:,.0f} s"
-    again = "A retry of the task takes the endpoint as it finds it."
+    again = again or "A retry of the task takes the endpoint as it finds it."
     kind: type[SageMakerAsyncError]
     match outcome.end:
         case End.FAILED:

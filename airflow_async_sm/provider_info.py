@@ -26,12 +26,21 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [_part("operators", "capacity", "delete", "deploy", "endpoint", "invoke")],
-        "sensors": [_part("sensors", "endpoint")],
+        "sensors": [_part("sensors", "endpoint", "result")],
         "hooks": [_part("hooks", "sagemaker_async")],
         "triggers": [_part("triggers", "endpoint", "inference")],
+        "task-decorators": [
+            {
+                "name": "sagemaker_async",
+                "class-name": "airflow_async_sm.decorators.sagemaker_async.sagemaker_async_task",
+            }
+        ],
         "extra-links": [
+            "airflow_async_sm.links.SageMakerDataLogLink",
             "airflow_async_sm.links.SageMakerEndpointLink",
             "airflow_async_sm.links.SageMakerEndpointLogsLink",
+            "airflow_async_sm.links.SageMakerFailureLink",
+            "airflow_async_sm.links.SageMakerOutputLink",
         ],
     }
 

@@ -14,6 +14,7 @@ __all__ = [
     "DELETED",
     "DRAINED",
     "IN_SERVICE",
+    "NEVER",
     "SETTLED",
     "EndpointHandle",
     "Handle",
@@ -26,6 +27,9 @@ DELETED: Final = "Deleted"
 SETTLED: Final = "Settled"
 CAPACITY: Final = "Capacity"
 DRAINED: Final = "Drained"
+
+NEVER: Final = 1e11
+"""A moment after all others, in seconds since 1970: there is no infinity in JSON."""
 
 _GOALS: Final = (IN_SERVICE, DELETED, SETTLED, CAPACITY, DRAINED)
 
@@ -44,7 +48,8 @@ class InvocationHandle(Record):
     :param failure_location: S3 URI where a failure will be told, or the folder; ``None`` if the endpoint has
         no failure path.
     :param submitted_at: When it was accepted, in seconds since 1970 (UTC).
-    :param expires_at: After this moment nothing can arrive any more, in seconds since 1970 (UTC).
+    :param expires_at: After this moment nothing can arrive any more, in seconds since 1970 (UTC);
+        ``NEVER``: it is not known when that is, of a request made elsewhere.
     :param input_location: S3 URI of the payload; ``None``: it was sent inline, or is not known.
     :param uploaded: Whether the payload was put there for this request alone.
     """

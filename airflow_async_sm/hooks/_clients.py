@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -13,12 +14,14 @@ from botocore.config import Config
 
 from airflow_async_sm import __version__
 from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.hooks._translate import translated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import boto3
+    from botocore.model import OperationModel
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_s3 import S3Client
@@ -112,18 +115,53 @@ class AwsClients(AwsBaseHook):
         """The address at which SageMaker's control plane is reached."""
         return str(self._sagemaker_looking.meta.endpoint_url)
 
+    @cached_property
+    def expected_bucket_owner(self) -> str | None:
+        """
+        The account that has to own all buckets: the connection's extra ``expected_bucket_owner``.
+
+        :raises InvalidInput: it is no account number.
+        """
+        owner = self.conn_config.extra_config.get("expected_bucket_owner")
+        if owner is not None and not re.fullmatch(r"[0-9]{12}", str(owner)):
+            raise InvalidInput(
+                f"The extra expected_bucket_owner of connection {self.aws_conn_id!r} is {owner!r}; an "
+                "account number of 12 digits is needed."
+            )
+        return None if owner is None else str(owner)
+
+    @cached_property
+    def work_prefix(self) -> str | None:
+        """The folder for uploads and records: the connection's extra ``work_prefix``, an S3 URI."""
+        prefix = self.conn_config.extra_config.get("work_prefix")
+        if prefix is not None:
+            S3Uri.parse(str(prefix), argument=f"The extra work_prefix of connection {self.aws_conn_id!r}")
+        return None if prefix is None else str(prefix)
+
     def _client_for(self, service: str, config: Config | None = None) -> Any:
         # Clients serve many threads, but connection, session and client are made in one.
         with self._making, translated(f"make a client for {service}"):
             given = getattr(self.config, "user_agent_extra", None) or ""
             agent = f"{given} airflow-async-sm/{__version__}".strip()
             settings = self.config.merge(Config(user_agent_extra=agent))
-            return self._session.client(  # type: ignore[call-overload]
+            client = self._session.client(  # type: ignore[call-overload]
                 service,
                 endpoint_url=self.conn_config.get_service_endpoint_url(service_name=service),
                 config=settings.merge(config or Config()),
                 verify=self.verify,
             )
+            if service == "s3" and self.expected_bucket_owner is not None:
+                client.meta.events.register("provide-client-params.s3", self._name_the_owner)
+            return client
+
+    def _name_the_owner(self, params: dict[str, Any], model: OperationModel, **_: Any) -> dict[str, Any]:
+        """Let S3 refuse a bucket that is somebody else's by now."""
+        members = model.input_shape.members if model.input_shape else {}
+        return (
+            {"ExpectedBucketOwner": self.expected_bucket_owner, **params}
+            if ("ExpectedBucketOwner" in members)
+            else params
+        )
 
     @cached_property
     def _sagemaker(self) -> SageMakerClient:

@@ -19,7 +19,7 @@ from airflow_async_sm.exceptions import SageMakerAsyncError
 from airflow_async_sm.hooks._clients import _LOOKING
 from airflow_async_sm.hooks._endpoints import EndpointCalls
 from airflow_async_sm.hooks._scaling import ScalingCalls
-from airflow_async_sm.hooks._translate import error_code, status_code
+from airflow_async_sm.hooks._translate import error_code, is_denial, status_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,20 +34,7 @@ _SCALING_RIGHTS: Final = (
 )
 _READING_RIGHTS: Final = "s3:GetObject, or kms:Decrypt for an encrypted object"
 # The status of these is 403 too, but no right is what is missing.
-_CREDENTIAL_CODES: Final = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "IncompleteSignature",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "RequestExpired",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
+
 # S3 checks rights before it says that an object is empty, or archived.
 _READABLE_CODES: Final = frozenset({"InvalidObjectState", "InvalidRange"})
 _PROBE: Final = "airflow-async-sm-preflight"
@@ -172,7 +159,7 @@ def _look(look: Callable[[], T], right: str) -> T | NotSeen:
         return look()
     except (SageMakerAsyncError, BotoCoreError, ClientError) as error:
         cause = error.__cause__ if isinstance(error, SageMakerAsyncError) and error.__cause__ else error
-        return NotSeen(_said(cause), right if _is_denial(cause) else "")
+        return NotSeen(_said(cause), right if is_denial(cause) else "")
 
 
 def _said(error: BaseException) -> str:
@@ -180,12 +167,6 @@ def _said(error: BaseException) -> str:
         return str(error)
     message = error.response.get("Error", {}).get("Message", "")
     return f"{error.operation_name} answers {error_code(error)}: {message}"
-
-
-def _is_denial(error: BaseException) -> bool:
-    if not isinstance(error, ClientError) or error_code(error) in _CREDENTIAL_CODES:
-        return False
-    return status_code(error) == 403 or error_code(error) in ("AccessDenied", "AccessDeniedException")
 
 
 def _region_of(described: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from botocore.exceptions import (
 
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.texts import sentence
-from airflow_async_sm.exceptions import RequestRejected, ServiceUnavailable, SubmissionUnconfirmed
+from airflow_async_sm.exceptions import RequestRejected, ServiceUnavailable, SubmissionUnconfirmed, Throttled
 
 _THROTTLING_CODES: Final = frozenset(
     {
@@ -45,6 +45,22 @@ _PASSING_CODES: Final = _THROTTLING_CODES | {
 """The next attempt may find things otherwise."""
 
 
+_CREDENTIAL_CODES: Final = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+
+
 def error_code(error: ClientError) -> str:
     """Return the service's own code of an error, for example ``ValidationException``."""
     return str(error.response.get("Error", {}).get("Code", ""))
@@ -55,6 +71,13 @@ def status_code(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def is_denial(error: BaseException) -> bool:
+    """Return whether an error says that a right is missing, and not that the credentials are no good."""
+    if not isinstance(error, ClientError) or error_code(error) in _CREDENTIAL_CODES:
+        return False
+    return status_code(error) == 403 or error_code(error) in ("AccessDenied", "AccessDeniedException")
+
+
 @contextmanager
 def translated(action: str) -> Iterator[None]:
     """
@@ -62,7 +85,8 @@ def translated(action: str) -> Iterator[None]:
 
     :param action: What was being done, for the message: ``"create model churn"``.
     :raises RequestRejected: the call is wrong or not allowed; it would be refused again.
-    :raises ServiceUnavailable: AWS could not be reached or is busy.
+    :raises Throttled: AWS is busy, and did not begin with it.
+    :raises ServiceUnavailable: AWS could not be reached or could not answer.
     """
     try:
         yield
@@ -70,7 +94,8 @@ def translated(action: str) -> Iterator[None]:
         text = f"Could not {action}: {sentence(str(error))}"
         if _is_final(error):
             raise RequestRejected(f"{text} A retry would be refused as well.") from error
-        raise ServiceUnavailable(f"{text} A retry may succeed.") from error
+        busy = isinstance(error, ClientError) and error_code(error) in _THROTTLING_CODES
+        raise (Throttled if busy else ServiceUnavailable)(f"{text} A retry may succeed.") from error
 
 
 def _is_final(error: ClientError | BotoCoreError) -> bool:

@@ -15,6 +15,7 @@ from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected
 from airflow_async_sm.hooks._looks import LookCalls
 from airflow_async_sm.hooks._preflight import PreflightCalls
+from airflow_async_sm.hooks._records import RecordCalls
 from airflow_async_sm.hooks._results import ResultCalls
 from airflow_async_sm.hooks._translate import submission
 from airflow_async_sm.hooks._uploads import UploadCalls
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SageMakerAsyncHook"]
 
 
-class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, PreflightCalls):
+class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, RecordCalls, PreflightCalls):
     """
     Talk to SageMaker Asynchronous Inference.
 
@@ -41,9 +42,17 @@ class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, PreflightCalls):
     :param botocore_config: Arguments of ``botocore.config.Config``. Default: the connection's.
     """
 
-    def check_endpoint(self, endpoint_name: str) -> None:
+    @property
+    def invoke_members(self) -> frozenset[str]:
+        """The members of a request that the loaded boto3 can send."""
+        shape = self._runtime.meta.service_model.operation_model("InvokeEndpointAsync").input_shape
+        return frozenset(shape.members if shape else ())
+
+    def check_endpoint(self, endpoint_name: str) -> dict[str, str]:
         """
-        Raise unless the endpoint takes asynchronous requests; warn if its failures would leave no trace.
+        Return the endpoint's ``OutputConfig``, as far as it may be seen, if it takes asynchronous requests.
+
+        If its failures would leave no trace, that is logged.
 
         Who may submit may still lack the right to describe an endpoint. Then the check is left out, and the
         service itself refuses what it cannot take.
@@ -58,18 +67,19 @@ class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, PreflightCalls):
             if not isinstance(error.__cause__, ClientError):
                 raise
             self.log.info("The endpoint is not checked before submission: %s", error.__cause__)
-            return
+            return {}
         admission = admit(endpoint_name, description)
         if not admission.accepts:
             kind = EndpointNotReady if admission.later else RequestRejected
             raise kind(f"{admission.text} Nothing was submitted.", endpoint_name=endpoint_name)
-        output = (description or {})["AsyncInferenceConfig"].get("OutputConfig", {})
+        output: dict[str, str] = (description or {})["AsyncInferenceConfig"].get("OutputConfig", {})
         if not output.get("S3FailurePath"):
             self.log.warning(
                 "Endpoint %s has no failure path (S3FailurePath): a failed request leaves no trace in S3 and "
                 "is noticed only when it expires.",
                 endpoint_name,
             )
+        return output
 
     def invoke_endpoint_async(self, request: InvocationRequest) -> InvocationHandle:
         """
@@ -77,6 +87,7 @@ class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, PreflightCalls):
 
         :param request: What to submit. Without an ``inference_id`` it gets a random one.
         :raises RequestRejected: the service refused it, or the installed boto3 cannot send it.
+        :raises Throttled: the service is too busy to take it; a retry may succeed.
         :raises ServiceUnavailable: it was not accepted; a retry may succeed.
         :raises SubmissionUnconfirmed: the reply was lost; it may have been accepted.
         """
@@ -96,8 +107,7 @@ class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, PreflightCalls):
             )
 
     def _check_members(self, arguments: Mapping[str, Any]) -> None:
-        shape = self._runtime.meta.service_model.operation_model("InvokeEndpointAsync").input_shape
-        if unknown := sorted(set(arguments) - set(shape.members if shape else ())):
+        if unknown := sorted(set(arguments) - self.invoke_members):
             raise RequestRejected(
                 f"The installed boto3 {boto3.__version__} cannot send {', '.join(unknown)}. "
                 "Body needs boto3 1.43.29, S3OutputPathExtension and Filename need 1.42.54. Update boto3"

@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from airflow_async_sm._compat import AirflowException, BaseOperator, Context, conf
-from airflow_async_sm.core.aws import AwsParams
-from airflow_async_sm.core.events import decode_event
+from airflow_async_sm._compat import AirflowException, BaseOperator, BaseOperatorLink, Context, conf
+from airflow_async_sm.core.deadlines import before_airflow
 from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Outcome
-from airflow_async_sm.core.templates import optional
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.waiting import Pace, Sleep
-from airflow_async_sm.exceptions import BadTriggerEvent, RequestRejected, outcome_error
+from airflow_async_sm.exceptions import RequestRejected, SageMakerAsyncError, outcome_error
 from airflow_async_sm.links import ENDPOINT_LINKS, store_pages
+from airflow_async_sm.waits import WaitsForAws
 
 if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
@@ -34,12 +32,8 @@ HANDLE_KEY = "handle"
 # What Airflow calls instead of our method when the trigger raised, or outlived its limit.
 _DEFERRAL_FAILED = "__fail__"
 
-# The trigger ends the wait by itself, at its deadline. Airflow's own limit is for a triggerer that no longer
-# runs, so it comes later.
-_BACKSTOP = timedelta(minutes=5)
 
-
-class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
+class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
     """
     Submit something, wait for its end, and return what came of it.
 
@@ -65,8 +59,7 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
     """
 
     template_fields: Sequence[str] = ("aws_conn_id", "region_name", "verify")
-    operator_extra_links = ENDPOINT_LINKS
-    handle_type: ClassVar[type[Any]]
+    operator_extra_links: Sequence[BaseOperatorLink] = ENDPOINT_LINKS
 
     def __init__(
         self,
@@ -101,15 +94,15 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
         """Return the checked request. Nothing is sent yet: bad input costs nothing."""
 
     @abstractmethod
-    def submit(self, request: Any) -> AnyHandle:
-        """Ask AWS for the work, and return its handle."""
+    def submit(self, request: Any, context: Context) -> AnyHandle:
+        """Ask AWS for the work, unless that was done before, and return its handle."""
 
     @abstractmethod
     def trigger(self, handle: AnyHandle) -> SageMakerAsyncBaseTrigger:
         """Return the wait for ``handle``."""
 
     @abstractmethod
-    def collect(self, handle: AnyHandle) -> dict[str, Any]:
+    def collect(self, handle: AnyHandle, context: Context) -> Any:
         """Return what the task returns after a success: a small value that JSON can hold."""
 
     def follow(self, handle: AnyHandle, context: Context) -> AnyHandle | None:  # noqa: ARG002 - for subclasses
@@ -120,9 +113,18 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
         """Clean up after work that failed, and return what there is to say about it."""
         return ""
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def handed_on(self, handle: AnyHandle, context: Context) -> dict[str, Any]:  # noqa: ARG002 - for subclasses
+        """Return what a task returns that does not wait."""
+        return handle.to_dict()
+
+    def error(self, handle: AnyHandle, outcome: Outcome, context: Context) -> SageMakerAsyncError:  # noqa: ARG002
+        """Return the error for a wait that did not succeed."""
+        failure = self.failure(handle) if outcome.end is End.FAILED else ""
+        return outcome_error(handle, outcome, failure=failure)
+
+    def execute(self, context: Context) -> Any:
         """Submit, and wait unless told not to."""
-        return self._see_through(self.submit(self.checked(context)), context)
+        return self._see_through(self.submit(self.checked(context), context), context)
 
     def checked(self, context: Context) -> Any:
         """
@@ -145,24 +147,15 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
         context: Context,
         event: Mapping[str, Any] | None = None,
         handle: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Go on after the deferral. Everything needed comes with the event: this is a new object."""
-        try:
-            seen, outcome = decode_event(event, self.handle_type)
-        except InvalidInput as error:
-            raise BadTriggerEvent(
-                f"The task was resumed with an event that cannot be read: {error}."
-            ) from error
-        if handle is not None and self.handle_type.from_dict(handle) != seen:
-            raise BadTriggerEvent(f"The task was resumed with an event about something else: {seen.subject}.")
+        seen, outcome = self.resumed(event, handle)
         return self._finish(seen, outcome, context)
 
-    def resume_execution(
-        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
-    ) -> dict[str, Any]:
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the deferral; where the triggerer broke or was gone, say what it waited for."""
         try:
-            result: dict[str, Any] = super().resume_execution(next_method, next_kwargs, context)
+            return super().resume_execution(next_method, next_kwargs, context)
         except AirflowException as error:
             if next_method != _DEFERRAL_FAILED:
                 raise
@@ -173,23 +166,11 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
                 raise
             detail = f"the triggerer did not see the wait through ({type(error).__name__}: {error})"
             outcome = Outcome(end=End.LOOK_FAILED, seen_at=self.clock(), detail=detail)
-            raise outcome_error(self.handle_type.from_dict(stored), outcome) from error
-        return result
+            raise self.error(self.handle_type.from_dict(stored), outcome, context) from error
 
     def on_kill(self) -> None:
         """Stop waiting. What was submitted goes on: AWS has no way to take it back."""
         self.log.info("The task stops waiting. What it submitted goes on.")
-
-    @property
-    def aws_params(self) -> AwsParams:
-        """How AWS is reached, on the worker and in the triggerer."""
-        return AwsParams(
-            aws_conn_id=optional("aws_conn_id", self.aws_conn_id),
-            region_name=optional("region_name", self.region_name),
-            # An empty text would turn the verification off.
-            verify=optional("verify", self.verify),
-            botocore_config=self.botocore_config,
-        )
 
     @cached_property
     def hook(self) -> SageMakerAsyncHook:
@@ -198,18 +179,23 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
 
         return SageMakerAsyncHook.from_params(self.aws_params)
 
-    def clock(self) -> float:
-        """Return the time, in seconds since 1970 (UTC)."""
-        return time.time()
-
     def sleep(self, seconds: float) -> None:
         """Sleep on the worker, between two looks of a wait that is not deferred."""
         time.sleep(seconds)
 
-    def _see_through(self, handle: AnyHandle, context: Context) -> dict[str, Any]:
+    def latest(self, deadline_at: float, *, began_at: float) -> float:
+        """Return a deadline that passes before Airflow's ``execution_timeout`` does."""
+        limit = self.execution_timeout
+        return before_airflow(
+            deadline_at,
+            began_at=began_at,
+            execution_timeout=None if limit is None else limit.total_seconds(),
+        )
+
+    def _see_through(self, handle: AnyHandle, context: Context) -> Any:
         self._show(handle, context)
         if not self.wait_for_completion:
-            return handle.to_dict()
+            return self.handed_on(handle, context)
         return self._finish(handle, self._wait(handle), context)
 
     def _wait(self, handle: AnyHandle) -> Outcome:
@@ -219,7 +205,7 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
         trigger.hook = self.hook
         step = trigger.decide(trigger.observe())
         if isinstance(step, Sleep) and self.deferrable:
-            self._defer(trigger)
+            self.defer_to(trigger)
         while isinstance(step, Sleep):
             self.sleep(step.seconds)
             step = trigger.decide(trigger.observe())
@@ -231,24 +217,17 @@ class SageMakerAsyncBaseOperator(BaseOperator, Generic[AnyHandle]):
             context["ti"].xcom_push(key=HANDLE_KEY, value=handle.to_dict())
         except Exception as error:  # noqa: BLE001 - the work is paid for: no notice of it is worth losing it
             self.log.warning("%s is not in XCom: %s", handle.subject, error)
-        store_pages(self, self.hook, handle.endpoint_name, context)
+        store_pages(self, self.hook, handle, context)
 
-    def _defer(self, trigger: SageMakerAsyncBaseTrigger) -> None:
-        remaining = timedelta(seconds=max(0.0, trigger.engine.ends_at - self.clock()))
-        self.defer(
-            trigger=trigger,
-            method_name="execute_complete",
-            kwargs={"handle": trigger.handle.to_dict()},
-            timeout=remaining + _BACKSTOP,
-        )
-
-    def _finish(self, handle: AnyHandle, outcome: Outcome, context: Context) -> dict[str, Any]:
+    def _finish(self, handle: AnyHandle, outcome: Outcome, context: Context) -> Any:
         """The one ending: go on to what follows, return the result, or raise what happened."""
-        if outcome.end is End.SUCCEEDED:
-            self.log.info(
-                "%s is %s after %.1f s.", handle.subject, handle.aim, outcome.seen_at - handle.submitted_at
-            )
-            following = self.follow(handle, context)
-            return self.collect(handle) if following is None else self._see_through(following, context)
-        failure = self.failure(handle) if outcome.end is End.FAILED else ""
-        raise outcome_error(handle, outcome, failure=failure)
+        if isinstance(handle, InvocationHandle) and outcome.location:
+            handle = handle.found(outcome.location, answer=outcome.end is End.SUCCEEDED)
+            store_pages(self, self.hook, handle, context)
+        if outcome.end is not End.SUCCEEDED:
+            raise self.error(handle, outcome, context)
+        self.log.info(
+            "%s is %s after %.1f s.", handle.subject, handle.aim, outcome.seen_at - handle.submitted_at
+        )
+        following = self.follow(handle, context)
+        return self.collect(handle, context) if following is None else self._see_through(following, context)

@@ -88,7 +88,7 @@ class SageMakerAsyncCapacityOperator(SageMakerAsyncEndpointBaseOperator):
             limits.INSTANCES.check("instances", whole_number("instances", self.instances)),
         )
 
-    def submit(self, request: _Demand) -> EndpointHandle:
+    def submit(self, request: _Demand, context: Context) -> EndpointHandle:  # noqa: ARG002 - others remember
         """Do what is to be done first, and return what to wait for."""
         return self._pursue(request, since=self.clock())
 
@@ -98,7 +98,7 @@ class SageMakerAsyncCapacityOperator(SageMakerAsyncEndpointBaseOperator):
             return None
         return self._pursue(self.again(handle, context), since=handle.submitted_at)
 
-    def collect(self, handle: EndpointHandle) -> dict[str, Any]:
+    def collect(self, handle: EndpointHandle, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Return how many instances are in service now."""
         description = self.hook.describe_endpoint(handle.endpoint_name) or {}
         return {"endpoint_name": handle.endpoint_name, "instances": capacity(description)[0]}

@@ -95,7 +95,7 @@ class SageMakerAsyncDeleteOperator(SageMakerAsyncEndpointBaseOperator):
             model_name=optional("model_name", self.model_name),
         )
 
-    def submit(self, request: EndpointParts) -> EndpointHandle:
+    def submit(self, request: EndpointParts, context: Context) -> EndpointHandle:  # noqa: ARG002 - others remember
         """Do what is to be done first, and return what to wait for."""
         return self._pursue(request, since=self.clock(), drained=not self.drain)
 
@@ -106,7 +106,7 @@ class SageMakerAsyncDeleteOperator(SageMakerAsyncEndpointBaseOperator):
         drained = handle.goal == DRAINED or not self.drain
         return self._pursue(self.again(handle, context), since=handle.submitted_at, drained=drained)
 
-    def collect(self, handle: EndpointHandle) -> dict[str, Any]:
+    def collect(self, handle: EndpointHandle, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Return the name of what is gone."""
         return {"endpoint_name": handle.endpoint_name}
 

@@ -226,7 +226,7 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
             spec.check_region(self.hook.region)
         return spec
 
-    def submit(self, request: AsyncEndpointSpec) -> EndpointHandle:
+    def submit(self, request: AsyncEndpointSpec, context: Context) -> EndpointHandle:  # noqa: ARG002 - others remember
         """Do what is to be done first, and return what to wait for."""
         return self._pursue(request, since=self.clock())
 
@@ -257,7 +257,7 @@ class SageMakerAsyncDeployOperator(SageMakerAsyncEndpointBaseOperator):
             return f"What is left of it could not be put in order: {error}"
         return ""
 
-    def collect(self, handle: EndpointHandle) -> dict[str, Any]:
+    def collect(self, handle: EndpointHandle, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Return the names and folders of what was deployed, as the service has them."""
         description = self.hook.describe_endpoint(handle.endpoint_name) or {}
         config_name = str(handle.endpoint_config_name or description.get("EndpointConfigName"))

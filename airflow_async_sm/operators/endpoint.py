@@ -37,7 +37,7 @@ class SageMakerAsyncEndpointBaseOperator(SageMakerAsyncBaseOperator[EndpointHand
         return SageMakerAsyncEndpointTrigger(
             **handle.to_dict(),
             **self.aws_params.to_dict(),
-            deadline_at=handle.submitted_at + self.timeout,
+            deadline_at=self.latest(handle.submitted_at + self.timeout, began_at=handle.submitted_at),
             poll_interval=self.poll_interval,
         )
 

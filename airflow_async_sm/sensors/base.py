@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow_async_sm._compat import (
     AirflowSensorTimeout,
@@ -17,31 +16,25 @@ from airflow_async_sm._compat import (
     conf,
     first_poked_at,
 )
-from airflow_async_sm.core.aws import AwsParams
-from airflow_async_sm.core.events import decode_event
-from airflow_async_sm.core.handles import Handle
+from airflow_async_sm.core.handles import Handle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Outcome
-from airflow_async_sm.core.templates import optional
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.waiting import Finish, Sleep
-from airflow_async_sm.exceptions import BadTriggerEvent, RequestRejected, outcome_error
+from airflow_async_sm.exceptions import RequestRejected, SageMakerAsyncError, outcome_error
 from airflow_async_sm.links import ENDPOINT_LINKS, store_pages
+from airflow_async_sm.waits import WaitsForAws
 
 if TYPE_CHECKING:
     from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
 __all__ = ["SageMakerAsyncBaseSensor"]
 
-# The trigger ends the wait by itself, at its deadline. Airflow's own limit is for a triggerer that no longer
-# runs, so it comes later.
-_BACKSTOP = timedelta(minutes=5)
-
 # The wait engine looks at a young wait once a second, so it cannot be asked for more.
 _SHORTEST_INTERVAL = 1
 
 
-class SageMakerAsyncBaseSensor(BaseSensorOperator):
+class SageMakerAsyncBaseSensor(WaitsForAws, BaseSensorOperator):
     """
     Wait for something that this task did not begin.
 
@@ -66,7 +59,6 @@ class SageMakerAsyncBaseSensor(BaseSensorOperator):
 
     operator_extra_links = ENDPOINT_LINKS
     template_fields: Sequence[str] = ("aws_conn_id", "region_name", "verify")
-    handle_type: ClassVar[type[Any]]
 
     # The wait that goes on in this process.
     _wait: SageMakerAsyncBaseTrigger | None = None
@@ -110,7 +102,7 @@ class SageMakerAsyncBaseSensor(BaseSensorOperator):
         """
 
     @abstractmethod
-    def collect(self, handle: Any) -> dict[str, Any]:
+    def collect(self, handle: Any, context: Context) -> Any:
         """Return what the task returns after a success: a small value that JSON can hold."""
 
     def execute(self, context: Context) -> Any:
@@ -120,8 +112,8 @@ class SageMakerAsyncBaseSensor(BaseSensorOperator):
             return super().execute(context)
         step = wait.decide(wait.observe())
         if isinstance(step, Finish):
-            return self._finish(wait.handle, step.outcome)
-        return self._defer(wait)
+            return self._finish(wait.handle, step.outcome, context)
+        return self.defer_to(wait)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once; return whether that was the end, and raise if it was a bad one."""
@@ -131,39 +123,17 @@ class SageMakerAsyncBaseSensor(BaseSensorOperator):
             return False
         # With ``silent_fail`` Airflow asks again after an error, which begins anew.
         self._wait = None
-        return PokeReturnValue(True, xcom_value=self._finish(wait.handle, step.outcome))
+        return PokeReturnValue(True, xcom_value=self._finish(wait.handle, step.outcome, context))
 
     def execute_complete(
         self,
-        context: Context,  # noqa: ARG002 - Airflow gives it
+        context: Context,
         event: Mapping[str, Any] | None = None,
         handle: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Go on after the deferral. Everything needed comes with the event: this is a new object."""
-        try:
-            seen, outcome = decode_event(event, self.handle_type)
-        except InvalidInput as error:
-            raise BadTriggerEvent(
-                f"The task was resumed with an event that cannot be read: {error}."
-            ) from error
-        if handle is not None and self.handle_type.from_dict(handle) != seen:
-            raise BadTriggerEvent(f"The task was resumed with an event about something else: {seen.subject}.")
-        return self._finish(seen, outcome)
-
-    @property
-    def aws_params(self) -> AwsParams:
-        """How AWS is reached, on the worker and in the triggerer."""
-        return AwsParams(
-            aws_conn_id=optional("aws_conn_id", self.aws_conn_id),
-            region_name=optional("region_name", self.region_name),
-            # An empty text would turn the verification off.
-            verify=optional("verify", self.verify),
-            botocore_config=self.botocore_config,
-        )
-
-    def clock(self) -> float:
-        """Return the time, in seconds since 1970 (UTC)."""
-        return time.time()
+        seen, outcome = self.resumed(event, handle)
+        return self._finish(seen, outcome, context)
 
     def _begin(self, context: Context) -> SageMakerAsyncBaseTrigger:
         """Return the wait, with its arguments checked: a mistake in them is no reason to skip the task."""
@@ -174,28 +144,25 @@ class SageMakerAsyncBaseSensor(BaseSensorOperator):
             _ = wait.hook
         except InvalidInput as error:
             raise RequestRejected(f"{sentence(str(error))} A retry would be refused as well.") from error
-        store_pages(self, wait.hook, wait.handle.endpoint_name, context)
+        store_pages(self, wait.hook, wait.handle, context)
         return wait
 
-    def _defer(self, wait: SageMakerAsyncBaseTrigger) -> NoReturn:
-        remaining = timedelta(seconds=max(0.0, wait.engine.ends_at - self.clock()))
-        self.defer(
-            trigger=wait,
-            method_name="execute_complete",
-            kwargs={"handle": wait.handle.to_dict()},
-            timeout=remaining + _BACKSTOP,
-        )
-
-    def _finish(self, handle: Handle, outcome: Outcome) -> dict[str, Any]:
+    def _finish(self, handle: Handle, outcome: Outcome, context: Context) -> Any:
         """The one ending: return the result, skip the task, or raise what happened."""
+        if isinstance(handle, InvocationHandle):
+            handle = handle.found(outcome.location, answer=outcome.end is End.SUCCEEDED)
         if outcome.end is End.SUCCEEDED:
             self.log.info(
                 "%s is %s after %.1f s.", handle.subject, handle.aim, outcome.seen_at - handle.submitted_at
             )
-            return self.collect(handle)
-        error = outcome_error(handle, outcome)
+            return self.collect(handle, context)
+        error = self.error(handle, outcome)
         if self.soft_fail or self.never_fail:
             raise AirflowSkipException(str(error)) from error
         if outcome.end is End.TIMED_OUT:
             raise AirflowSensorTimeout(str(error)) from error
         raise error
+
+    def error(self, handle: Handle, outcome: Outcome) -> SageMakerAsyncError:
+        """Return the error for a wait that did not succeed."""
+        return outcome_error(handle, outcome)

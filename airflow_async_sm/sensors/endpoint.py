@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_async_sm._compat import Context
 from airflow_async_sm.core import limits
 from airflow_async_sm.core.handles import CAPACITY, DRAINED, IN_SERVICE, EndpointHandle
 from airflow_async_sm.core.limits import InvalidInput
@@ -100,7 +101,7 @@ class SageMakerAsyncEndpointSensor(SageMakerAsyncBaseSensor):
             poll_interval=self.poke_interval,
         )
 
-    def collect(self, handle: EndpointHandle) -> dict[str, Any]:
+    def collect(self, handle: EndpointHandle, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Return the name of the endpoint."""
         return {"endpoint_name": handle.endpoint_name}
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
+from airflow_async_sm import metrics
 from airflow_async_sm._compat import BaseTrigger, TriggerEvent, conf
 from airflow_async_sm.core.aws import AwsParams
 from airflow_async_sm.core.events import encode_event
@@ -99,6 +100,7 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
 
     def observe(self) -> Observation:
         """Look once, blocking; a look that cannot be made is an observation too."""
+        metrics.count("looks")
         try:
             return self.look()
         except Exception as error:  # noqa: BLE001 - whatever hinders a look, the request itself goes on

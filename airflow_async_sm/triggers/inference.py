@@ -10,7 +10,9 @@ from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.outcomes import Observation
 from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
-__all__ = ["SageMakerAsyncInferenceTrigger"]
+__all__ = ["ON_403", "SageMakerAsyncInferenceTrigger"]
+
+ON_403 = ("fail", "wait")
 
 
 class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):

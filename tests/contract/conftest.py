@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from functools import partial
 from importlib import import_module
 
@@ -31,8 +32,17 @@ def echo(world):
 
 
 class TaskInstance:
+    """One try of a task. Each task of the tests is a run of its own unless they say otherwise."""
+
+    def __init__(self, **changes):
+        self.dag_id, self.run_id, self.task_id, self.map_index = "dag", str(uuid.uuid4()), "task", -1
+        self.max_tries = 0
+        self.pushed = {}
+        self.__dict__.update(changes)
+
     def xcom_push(self, key, value):
         json.dumps(value)
+        self.pushed[key] = value
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +75,13 @@ def run(request, world, one_hook, monkeypatch):
     monkeypatch.setattr("airflow_async_sm.hooks._endpoints.STALE_SECONDS", 0.0)
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(world.emulator.url))
 
-    def to_its_end(kind, **arguments):
+    def to_its_end(kind, context=None, **arguments):
         def fresh():
             operator = kind(task_id="task", deferrable=request.param, poll_interval=1, **arguments)
             operator.sleep = lambda seconds: time.sleep(min(seconds, SHORT))
             return operator
 
-        context = {"ti": TaskInstance()}
+        context = context or {"ti": TaskInstance()}
         step = partial(fresh().execute, context)
         while True:
             try:

@@ -47,5 +47,6 @@ def classes(base: type[AnyClass], *layers: str) -> list[type[AnyClass]]:
         for module in modules(*layers)
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+        if not name.startswith("_")
     }
     return sorted(found, key=lambda cls: cls.__qualname__)

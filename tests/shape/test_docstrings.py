@@ -10,7 +10,7 @@ import pytest
 from airflow_async_sm._compat import BaseOperator
 from tests.shape.discovery import classes, modules
 
-LAYERS = ("core", "hooks", "operators", "sensors", "triggers")
+LAYERS = ("core", "decorators", "hooks", "operators", "sensors", "triggers")
 PUBLIC_CLASSES = [cls for cls in classes(object, *LAYERS) if not issubclass(cls, BaseException | str)]
 OPERATORS = [cls for cls in classes(BaseOperator, "operators", "sensors") if not inspect.isabstract(cls)]
 CALLABLES = [

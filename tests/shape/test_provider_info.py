@@ -49,3 +49,16 @@ def test_every_public_module_of_a_layer_is_listed_and_none_else(layer):
     assert sorted(listed) == existing
     for name in listed:
         importlib.import_module(name)
+
+
+def test_every_decorator_is_listed_by_the_name_of_its_module():
+    listed = {one["name"]: one["class-name"] for one in INFO["task-decorators"]}
+    assert sorted(listed) == [name.rpartition(".")[2] for name in module_names() if is_decorator(name)]
+    for name, path in listed.items():
+        module, _, function = path.rpartition(".")
+        assert module == f"airflow_async_sm.decorators.{name}"
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def is_decorator(module_name):
+    return in_layer(module_name, "decorators") and source(module_name).name != "__init__.py"

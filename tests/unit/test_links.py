@@ -1,8 +1,9 @@
-"""Links from a task to its endpoint: stored by the worker, shown as each Airflow shows them."""
+"""Links from a task to its endpoint and its request: stored by the worker, shown as each Airflow does."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from unittest.mock import create_autospec
@@ -12,24 +13,39 @@ import pytest
 
 from airflow_async_sm._compat import BaseOperator
 from airflow_async_sm.core.consoles import console_pages
+from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.links import (
     ENDPOINT_LINKS,
+    INVOCATION_LINKS,
     PAGES_KEY,
-    SageMakerEndpointLink,
-    SageMakerEndpointLogsLink,
     store_pages,
 )
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 from airflow_async_sm.provider_info import get_provider_info
 
 IS_AIRFLOW_2 = airflow.__version__.startswith("2.")
+HANDLE = InvocationHandle(
+    endpoint_name="model",
+    inference_id="0b5c4a2e-7d1f-4f0e-9f51-0f2a6f3a1c11",
+    output_location="s3://bucket/out/0f3c.out",
+    failure_location="s3://bucket/failures/0f3c-error.out",
+    submitted_at=1_000.0,
+    expires_at=2_000.0,
+)
 PAGES = console_pages(
-    "model",
+    HANDLE,
     region="eu-west-1",
     partition="aws",
     api_url="https://api.sagemaker.eu-west-1.amazonaws.com",
 )
+SHOWN = {
+    "SageMaker endpoint": PAGES["endpoint"],
+    "CloudWatch logs": PAGES["logs"],
+    "CloudWatch data log": PAGES["data_log"],
+    "Output object": PAGES["output"],
+    "Failure object": PAGES["failure"],
+}
 KEY = {"dag_id": "dag", "task_id": "invoke", "run_id": "run", "map_index": -1}
 
 
@@ -54,17 +70,60 @@ def task(**arguments):
     return SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1], **arguments)
 
 
+@pytest.fixture(autouse=True)
+def _links_of_a_request(monkeypatch):
+    """Whatever the operator itself leads to, it leads to everything here."""
+    monkeypatch.setattr(SageMakerAsyncInvokeOperator, "operator_extra_links", INVOCATION_LINKS)
+
+
 class TestStoring:
-    def stored(self, ti, *, connection="aws://k:s@/?region_name=eu-west-1", monkeypatch, **arguments):
+    def stored(
+        self,
+        ti,
+        *,
+        connection="aws://k:s@/?region_name=eu-west-1",
+        handle=HANDLE,
+        monkeypatch,
+        **arguments,
+    ):
         """Store with a hook that is real; making a client calls nobody."""
         monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", connection)
-        store_pages(task(**arguments), SageMakerAsyncHook(), "model", {"ti": ti})
+        store_pages(task(**arguments), SageMakerAsyncHook(), handle, {"ti": ti})
 
     def test_the_addresses_are_one_small_value(self, monkeypatch):
         ti = TaskInstance()
         self.stored(ti, monkeypatch=monkeypatch)
         assert ti.pushed == {PAGES_KEY: PAGES}
-        assert len(str(ti.pushed)) < 500
+        assert len(str(ti.pushed)) < 1_000
+
+    def test_an_endpoint_has_those_that_a_request_shares_with_it(self, monkeypatch):
+        ti = TaskInstance()
+        handle = EndpointHandle(endpoint_name="model", goal="InService", submitted_at=1_000.0)
+        self.stored(ti, handle=handle, monkeypatch=monkeypatch)
+        assert ti.pushed == {PAGES_KEY: {page: PAGES[page] for page in ("endpoint", "logs")}}
+
+    def test_a_request_of_which_only_the_output_location_is_known_has_that(self, monkeypatch):
+        ti = TaskInstance()
+        handle = InvocationHandle(
+            output_location=HANDLE.output_location, submitted_at=1_000.0, expires_at=2_000.0
+        )
+        self.stored(ti, handle=handle, monkeypatch=monkeypatch)
+        assert ti.pushed == {PAGES_KEY: {"output": PAGES["output"]}}
+
+    def test_a_request_of_which_nothing_is_known_but_its_folder_stores_nothing(self, monkeypatch):
+        ti = TaskInstance()
+        handle = InvocationHandle(output_location="s3://b/out/", submitted_at=1_000.0, expires_at=2_000.0)
+        self.stored(ti, handle=handle, monkeypatch=monkeypatch)
+        assert ti.pushed == {}
+
+    def test_what_is_found_in_a_folder_is_stored_when_it_is_found(self, monkeypatch):
+        ti = TaskInstance()
+        folder = replace(HANDLE, output_location="s3://bucket/out/")
+        self.stored(ti, handle=folder, monkeypatch=monkeypatch)
+        assert "output" not in ti.pushed[PAGES_KEY]
+        found = folder.found(HANDLE.output_location, answer=True)
+        self.stored(ti, handle=found, monkeypatch=monkeypatch)
+        assert ti.pushed == {PAGES_KEY: PAGES}
 
     @pytest.mark.parametrize("region", ["us-gov-west-1", "cn-north-1"])
     def test_they_are_those_of_the_regions_partition(self, monkeypatch, region):
@@ -100,8 +159,11 @@ class TestStoring:
         hook = create_autospec(SageMakerAsyncHook, instance=True)
         type(hook).region = property(lambda hook: (_ for _ in ()).throw(OSError("no network")))
         ti = TaskInstance()
-        store_pages(task(), hook, "model", {"ti": ti})
+        operator = SimpleNamespace(do_xcom_push=True, log=create_autospec(logging.Logger, instance=True))
+        store_pages(operator, hook, HANDLE, {"ti": ti})
         assert ti.pushed == {}
+        (call,) = operator.log.warning.call_args_list
+        assert call.args[0] % call.args[1:] == f"{HANDLE.subject} has no links to the AWS console: no network"
 
 
 @pytest.mark.skipif(IS_AIRFLOW_2, reason="Airflow 3 reads them on the worker")
@@ -133,10 +195,7 @@ class TestShowingOnAirflow3:
 
         supervisor[PAGES_KEY] = PAGES
         self.leave(task_runner, TaskInstanceState(state))
-        assert self.shown(supervisor) == {
-            "SageMaker endpoint": PAGES["endpoint"],
-            "CloudWatch logs": PAGES["logs"],
-        }
+        assert self.shown(supervisor) == SHOWN
 
     def test_a_task_without_addresses_has_empty_links(self, supervisor):
         from airflow.sdk.api.datamodels._generated import TaskInstanceState
@@ -192,7 +251,7 @@ class TestShowingOnAirflow2:
 
     def test_the_addresses_are_there_as_soon_as_they_are_stored(self, ti):
         ti.xcom_push(key=PAGES_KEY, value=PAGES)
-        assert self.shown(ti) == {"SageMaker endpoint": PAGES["endpoint"], "CloudWatch logs": PAGES["logs"]}
+        assert self.shown(ti) == SHOWN
 
     def test_a_task_without_addresses_has_empty_links(self, ti):
         assert set(self.shown(ti).values()) == {""}
@@ -223,17 +282,26 @@ def serialized():
     return dag.get_task("invoke")
 
 
-def test_the_two_links_differ_in_name_and_key():
-    assert [type(link) for link in ENDPOINT_LINKS] == [SageMakerEndpointLink, SageMakerEndpointLogsLink]
+def test_a_request_has_the_links_of_its_endpoint_and_its_own():
     assert [link.name for link in ENDPOINT_LINKS] == ["SageMaker endpoint", "CloudWatch logs"]
-    assert all(isinstance(link.name, str) for link in ENDPOINT_LINKS)
+    assert INVOCATION_LINKS[: len(ENDPOINT_LINKS)] == ENDPOINT_LINKS
+    assert [link.name for link in INVOCATION_LINKS[len(ENDPOINT_LINKS) :]] == [
+        "Output object",
+        "Failure object",
+        "CloudWatch data log",
+    ]
+
+
+def test_every_page_has_one_link():
+    assert sorted(link.page for link in INVOCATION_LINKS) == sorted(PAGES)
+    assert len({type(link) for link in INVOCATION_LINKS}) == len(PAGES)
 
 
 @pytest.mark.parametrize("stored", [None, "text", {}, {"other": "x"}])
 def test_whatever_is_stored_a_link_is_text(monkeypatch, stored):
     monkeypatch.setattr("airflow_async_sm.links.read_xcom", lambda ti_key, key: stored)
-    links = [link.get_link(create_autospec(BaseOperator), ti_key=None) for link in ENDPOINT_LINKS]
-    assert links == ["", ""]
+    links = [link.get_link(create_autospec(BaseOperator), ti_key=None) for link in INVOCATION_LINKS]
+    assert links == [""] * len(INVOCATION_LINKS)
 
 
 def test_what_cannot_be_read_fails_neither_task_nor_page(monkeypatch):
@@ -241,4 +309,5 @@ def test_what_cannot_be_read_fails_neither_task_nor_page(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr("airflow_async_sm.links.read_xcom", broken)
-    assert [link.get_link(create_autospec(BaseOperator), ti_key=None) for link in ENDPOINT_LINKS] == ["", ""]
+    links = [link.get_link(create_autospec(BaseOperator), ti_key=None) for link in INVOCATION_LINKS]
+    assert links == [""] * len(INVOCATION_LINKS)

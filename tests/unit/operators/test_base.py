@@ -8,6 +8,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from airflow_async_sm._compat import conf
+from airflow_async_sm.core.answers import ObjectFacts
 from airflow_async_sm.core.events import encode_event
 from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
@@ -38,14 +39,24 @@ HANDLE = InvocationHandle(
     submitted_at=1_000.0,
     expires_at=23_800.0,
 )
-RESULT = {"endpoint_name": "model", "inference_id": "id-1", "output_location": "s3://bucket/out/1.out"}
+FACTS = ObjectFacts(size=3, content_type="application/json", last_modified=1_003.0, etag="e")
+RESULT = {
+    "endpoint_name": "model",
+    "inference_id": "id-1",
+    "output_location": "s3://bucket/out/1.out",
+    "content_type": "application/json",
+    "size": 3,
+    "submitted_at": 1_000.0,
+    "answered_at": 1_003.0,
+    "seconds": 3.0,
+}
 
 
 class TaskInstance:
+    dag_id, run_id, task_id, map_index, max_tries = "dag", "run", "invoke", -1, 0
+
     def __init__(self):
         self.pushed = {}
-
-    map_index = -1
 
     def xcom_push(self, key, value):
         self.pushed[key] = value
@@ -65,6 +76,10 @@ def hook(monkeypatch):
     """A hook that accepts one request and looks as the test says; operator and trigger share it."""
     hook = create_autospec(SageMakerAsyncHook, instance=True)
     hook.invoke_endpoint_async.return_value = HANDLE
+    hook.check_endpoint.return_value = {}
+    hook.invoke_members = frozenset({"Body", "S3OutputPathExtension", "Filename"})
+    hook.work_prefix = hook.expected_bucket_owner = None
+    hook.describe_result.return_value = FACTS
     hook.read_failure.return_value = '{"error": "bad row"}'
     for way in ("from_params", "shared"):
         monkeypatch.setattr(SageMakerAsyncHook, way, lambda params: hook)
@@ -90,7 +105,9 @@ def operator(**changes):
 
 def resumed(outcome, handle=HANDLE, **changes):
     op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1], **changes)
-    return op.execute_complete({}, event=encode_event(handle, outcome), handle=handle.to_dict())
+    return op.execute_complete(
+        {"ti": TaskInstance()}, event=encode_event(handle, outcome), handle=handle.to_dict()
+    )
 
 
 class TestWaiting:
@@ -215,14 +232,14 @@ class TestEndings:
     def test_an_event_that_cannot_be_read_is_refused(self, hook, event):
         op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
         with pytest.raises(BadTriggerEvent, match="cannot be read"):
-            op.execute_complete({}, event=event)
+            op.execute_complete({"ti": TaskInstance()}, event=event)
 
     def test_an_event_about_another_request_is_refused(self, hook):
         other = HANDLE.to_dict() | {"inference_id": "id-2"}
         op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
         event = encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0))
         with pytest.raises(BadTriggerEvent, match="about something else: Request id-1"):
-            op.execute_complete({}, event=event, handle=other)
+            op.execute_complete({"ti": TaskInstance()}, event=event, handle=other)
 
     def test_a_task_deferred_under_an_earlier_version_goes_on(self, hook):
         """An earlier version knew fewer fields; those it did not know have their defaults."""
@@ -230,7 +247,7 @@ class TestEndings:
         earlier = {key: value for key, value in silent.to_dict().items() if key != "failure_location"}
         op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
         event = encode_event(silent, Outcome(end=End.SUCCEEDED, seen_at=1.0))
-        assert op.execute_complete({}, event=event, handle=earlier) == RESULT
+        assert op.execute_complete({"ti": TaskInstance()}, event=event, handle=earlier) == RESULT
 
     def test_a_broken_deferral_without_a_stored_handle_keeps_its_own_error(self, hook, context):
         context["ti"].pushed["handle"] = None
@@ -246,7 +263,9 @@ class TestEndings:
         """``dag.test()`` does not keep the arguments of a deferral."""
         op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
         assert (
-            op.execute_complete({}, event=encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0)))
+            op.execute_complete(
+                {"ti": TaskInstance()}, event=encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0))
+            )
             == RESULT
         )
 
@@ -289,10 +308,16 @@ class TestArguments:
         op = operator(**nothing, verify="", region_name="")
         op.execute(context)
         request = hook.invoke_endpoint_async.call_args.args[0]
-        assert request.to_api() == {
+        sent = request.to_api()
+        assert (sent.pop("InferenceId"), sent.pop("S3OutputPathExtension")) == (
+            request.inference_id,
+            request.s3_output_path_extension,
+        )
+        assert sent == {
             "EndpointName": "model",
             "Body": b"[1]",
             "ContentType": "application/json",
+            "CustomAttributes": "dag_id=dag;run_id=run;task_id=invoke",
         }
         assert op.aws_params.to_dict() == {
             "aws_conn_id": "aws_default",
@@ -321,7 +346,7 @@ class TestEndpointEndings:
 
     def resumed(self, outcome):
         op = SageMakerAsyncDeleteOperator(task_id="delete", endpoint_name="model", model_name="model-1")
-        return op.execute_complete({}, event=encode_event(self.HANDLE, outcome))
+        return op.execute_complete({"ti": TaskInstance()}, event=encode_event(self.HANDLE, outcome))
 
     def test_success_names_what_is_gone(self):
         assert self.resumed(Outcome(end=End.SUCCEEDED, seen_at=1_001.0)) == {"endpoint_name": "model"}

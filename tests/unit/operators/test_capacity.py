@@ -140,7 +140,7 @@ class TestTheEndpoint:
         hook.describe_endpoint.return_value = described("Updating")
         op = operator(timeout=60)
         op.__dict__["clock"] = lambda: 1_000.0
-        first = op.submit(op.request({}))
+        first = op.submit(op.request({}), {})
         hook.describe_endpoint.return_value = described()
         op.__dict__["clock"] = lambda: 1_050.0
         second = op.follow(first, {})

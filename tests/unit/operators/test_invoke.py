@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import create_autospec
 
 import pytest
 
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.payloads import Concealed
+from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 
 
-def operator(**arguments):
-    return SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="{{ where }}", **arguments)
+class TaskInstance:
+    dag_id, run_id, task_id, map_index = "dag", "run", "invoke", -1
+
+
+CONTEXT = {"ti": TaskInstance()}
+MEMBERS = frozenset({"Body", "S3OutputPathExtension", "Filename"})
+
+
+def operator(members=MEMBERS, work_prefix=None, **arguments):
+    op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="{{ where }}", **arguments)
+    hook = create_autospec(SageMakerAsyncHook, instance=True)
+    hook.invoke_members, hook.work_prefix, hook.expected_bucket_owner = members, work_prefix, None
+    op.__dict__["hook"] = hook
+    return op
+
+
+def requested(op):
+    return op.request(CONTEXT).request
 
 
 def rendered_for_the_page(op):
@@ -36,8 +54,8 @@ def rendered_for_the_page(op):
 def test_a_rendered_payload_is_sent_but_not_shown(payload, body):
     op = operator(payload=payload)
     op.render_template_fields({"where": "model", "secret": "s3cr3t"})
-    assert op.request({}).body == body
-    assert op.request({}).endpoint_name == "model"
+    assert requested(op).body == body
+    assert requested(op).endpoint_name == "model"
     assert "s3cr3t" not in json.dumps(rendered_for_the_page(op))
 
 
@@ -46,7 +64,7 @@ def test_rendering_twice_as_airflow_does_after_a_deferral_is_harmless():
     op.render_template_fields({"where": "model", "secret": "s3cr3t"})
     op.render_template_fields({"where": "model", "secret": "s3cr3t"})
     assert isinstance(op.payload, Concealed)
-    assert op.request({}).body == b'["s3cr3t"]'
+    assert requested(op).body == b'["s3cr3t"]'
 
 
 def test_only_the_operators_own_payload_is_put_out_of_sight():
@@ -64,29 +82,29 @@ def test_only_the_operators_own_payload_is_put_out_of_sight():
 def test_no_payload_stays_no_payload():
     op = operator(input_location="s3://bucket/in.csv")
     op.render_template_fields({"where": "model"})
-    assert op.request({}).body is None
-    assert op.request({}).content_type is None
+    assert requested(op).body is None
+    assert requested(op).content_type is None
 
 
 def test_the_content_type_follows_the_payload_unless_given():
     for given, expected in ((None, "application/json"), ("application/jsonlines", "application/jsonlines")):
         op = operator(payload=[1], content_type=given)
         op.endpoint_name = "model"
-        assert op.request({}).content_type == expected
+        assert requested(op).content_type == expected
 
 
 def test_a_payload_whose_template_came_to_none_is_refused():
     op = operator(payload="{{ nothing }}")
     op.render_template_fields({"where": "model", "nothing": None})
     with pytest.raises(InvalidInput, match="payload is the text 'None'"):
-        op.request({})
+        requested(op)
 
 
 def test_a_payload_whose_template_came_to_nothing_leaves_the_object_in_s3():
     op = operator(payload="{{ nothing }}", input_location="s3://bucket/in.csv")
     op.render_template_fields({"where": "model", "nothing": ""})
-    assert op.request({}).input_location == "s3://bucket/in.csv"
-    assert op.request({}).body is None
+    assert requested(op).input_location == "s3://bucket/in.csv"
+    assert requested(op).body is None
 
 
 def test_a_payload_that_cannot_be_compared_is_refused_for_what_it_is():
@@ -101,4 +119,4 @@ def test_a_payload_that_cannot_be_compared_is_refused_for_what_it_is():
     op = operator(payload=Incomparable())
     op.render_template_fields({"where": "model"})
     with pytest.raises(InvalidInput, match="payload of type Incomparable cannot be written as JSON"):
-        op.request({})
+        requested(op)

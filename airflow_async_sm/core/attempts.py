@@ -1,0 +1,105 @@
+"""
+What a task remembers of the request it made, and what it does with that when it runs again.
+
+The service has no idempotency token and no way to ask for a request. So the task writes down what it is about
+to ask for, asks, and writes down where the answer will be. Whoever runs the task next reads that first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from airflow_async_sm.core.handles import InvocationHandle
+from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.records import Record, check_text
+
+__all__ = ["ON_CLEAR", "Attempt", "Phase", "fingerprint", "why_anew"]
+
+ON_CLEAR: Final = ("reattach", "fresh")
+
+
+class Phase(StrEnum):
+    """How far the task came with its request."""
+
+    OPEN = "open"
+    """It was asked for, or was about to be; its end was not seen."""
+    COLLECTED = "collected"
+    """Its answer was taken over, or its handle handed on."""
+    ENDED = "ended"
+    """It failed or expired: nothing will come of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt(Record):
+    """
+    One request of one task.
+
+    :param fingerprint: What :func:`fingerprint` returned for its input.
+    :param max_tries: The task's ``max_tries`` at that time. Airflow raises it when a task is cleared.
+    :param handle: The request. Before the reply has come, its locations are folders of its own.
+    :param phase: How far the task came with it.
+    """
+
+    fingerprint: str
+    max_tries: int
+    handle: InvocationHandle
+    phase: Phase = Phase.OPEN
+
+    def __post_init__(self) -> None:
+        check_text("Attempt", "fingerprint", self.fingerprint)
+        if isinstance(self.max_tries, bool) or not isinstance(self.max_tries, int):
+            raise InvalidInput(f"Attempt.max_tries is {self.max_tries!r}; a whole number is needed.")
+        if isinstance(self.handle, Mapping):
+            object.__setattr__(self, "handle", InvocationHandle.from_dict(self.handle))
+        if not isinstance(self.handle, InvocationHandle):
+            raise InvalidInput(f"Attempt.handle is {type(self.handle).__name__}; a dictionary is needed.")
+        try:
+            object.__setattr__(self, "phase", Phase(self.phase))
+        except ValueError as error:
+            raise InvalidInput(
+                f"Attempt.phase is {self.phase!r}; expected one of {', '.join(Phase)}."
+            ) from error
+
+    def at(self, phase: Phase) -> Self:
+        """Return the attempt in another phase."""
+        return replace(self, phase=phase)
+
+
+def fingerprint(**input_: Any) -> str:
+    """
+    Return a short text that is the same for the same input, and another for any other.
+
+    :param input_: All that makes the request what it is, as JSON values: the digest of the payload, not the
+        payload; not what only names the request.
+    """
+    written = json.dumps(input_, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(written.encode()).hexdigest()[:32]
+
+
+def why_anew(found: Attempt | None, *, fingerprint: str, max_tries: int, on_clear: str) -> str:
+    """
+    Return why a task that runs again makes a new request; empty: it takes up the one that it has.
+
+    :param found: What is remembered of an earlier request.
+    :param fingerprint: The input as it is now.
+    :param max_tries: The task's ``max_tries`` now. Where it has changed, the task was cleared.
+    :param on_clear: ``"reattach"`` or ``"fresh"``: what clearing means while the end has not been seen.
+    """
+    if found is None:
+        return "nothing is known of an earlier one"
+    earlier = f"the earlier one, {found.handle.inference_id},"
+    cleared = found.max_tries != max_tries
+    if found.phase is Phase.ENDED:
+        return f"{earlier} failed"
+    if found.fingerprint != fingerprint:
+        return f"{earlier} was for another input"
+    if cleared and found.phase is Phase.COLLECTED:
+        return f"{earlier} was answered, and the task was cleared since"
+    if cleared and on_clear == "fresh":
+        return f"the task was cleared, and on_clear is 'fresh'; {earlier} goes on unseen"
+    return ""

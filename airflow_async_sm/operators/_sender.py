@@ -1,0 +1,231 @@
+"""One request, sent once: take up the one there is, or write down what is asked for, and ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_async_sm import metrics
+from airflow_async_sm.core.attempts import Attempt, Phase, why_anew
+from airflow_async_sm.core.handles import InvocationHandle
+from airflow_async_sm.core.outcomes import Pending, Settled
+from airflow_async_sm.core.requests import InvocationRequest
+from airflow_async_sm.core.uris import S3Uri
+from airflow_async_sm.exceptions import (
+    RecordUnreadable,
+    SageMakerAsyncError,
+    SubmissionUnconfirmed,
+    Throttled,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+    from airflow_async_sm.operators._journal import Journal
+    from airflow_async_sm.sources import Source
+
+__all__ = ["Draft", "Sender"]
+
+# Pauses, in seconds, after the service said that it is too busy to take the request.
+_THROTTLED: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """
+    What a task is about to ask for.
+
+    :param request: The checked request.
+    :param fingerprint: What its input is, in short.
+    :param upload: The payload, where it has to be put to ``request.input_location`` first.
+    :param sse_kms_key_id: The key to encrypt it with there.
+    :param own_folder: Whether ``s3_output_path_extension`` is this request's alone.
+    :param transport: Why the payload goes the way it goes, for the log. May be empty.
+    """
+
+    request: InvocationRequest
+    fingerprint: str
+    upload: Source | None = None
+    sse_kms_key_id: str | None = None
+    own_folder: bool = False
+    transport: str = ""
+
+
+class Sender:
+    """
+    Sends a task's request, unless an earlier try has done so.
+
+    :param hook: The way to AWS.
+    :param journal: The task's memory.
+    :param max_tries: The task's ``max_tries``: Airflow raises it when the task is cleared.
+    :param on_clear: What clearing the task means for a request whose end was not seen.
+    :param log: The task's log.
+    :param clock: Returns the time, in seconds since 1970 (UTC).
+    :param sleep: Sleeps for so many seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        hook: SageMakerAsyncHook,
+        journal: Journal,
+        max_tries: int,
+        on_clear: str,
+        log: Any,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._hook = hook
+        self._journal = journal
+        self._max_tries = max_tries
+        self._on_clear = on_clear
+        self._log = log
+        self._clock = clock
+        self._sleep = sleep
+
+    def send(self, draft: Draft) -> InvocationHandle:
+        """
+        Return the handle of the request: of an earlier try's, or of a new one.
+
+        :param draft: What is asked for.
+        :raises RecordUnreadable: it cannot be said whether there is an earlier request, or not be written
+            down what is asked for.
+        :raises SubmissionUnconfirmed: the reply was lost, and the request has no folder of its own to be
+            found in.
+        """
+        found = self._journal.read()
+        why = why_anew(
+            found, fingerprint=draft.fingerprint, max_tries=self._max_tries, on_clear=self._on_clear
+        )
+        if found is not None and not why:
+            if not self._came_to_nothing(found.handle):
+                return self._take_up(found)
+            why = f"the earlier one, {found.handle.inference_id}, expired"
+        if found is not None:
+            self._log.info("A new request is made: %s.", why)
+        return self._ask(draft)
+
+    def _take_up(self, found: Attempt) -> InvocationHandle:
+        handle = found.handle
+        self._log.info(
+            "%s was submitted by an earlier try, %.0f s ago; nothing is submitted now.%s",
+            handle.subject,
+            self._clock() - handle.submitted_at,
+            "" if handle.is_confirmed else " Its reply was not seen: the answer is looked for in its folder.",
+        )
+        # Being cleared again is to be told from being retried.
+        self._write(replace(found, max_tries=self._max_tries, phase=Phase.OPEN))
+        metrics.count("reattached")
+        return handle
+
+    def _came_to_nothing(self, handle: InvocationHandle) -> bool:
+        """Return whether an earlier request left nothing, and nothing can come any more."""
+        if handle.expires_at > self._clock():
+            return False
+        seen = self._hook.look_at_result(handle)
+        # With a detail, it is the endpoint that has failed: there is no object either.
+        return isinstance(seen, Pending) or (isinstance(seen, Settled) and bool(seen.detail))
+
+    def _ask(self, draft: Draft) -> InvocationHandle:
+        request = draft.request
+        output = self._hook.check_endpoint(request.endpoint_name)
+        if draft.transport:
+            self._log.info("%s", draft.transport)
+        if draft.upload is not None:
+            self._upload(draft.upload, draft)
+        intent = self._intent(draft, output)
+        attempt = (
+            None
+            if intent is None
+            else Attempt(fingerprint=draft.fingerprint, max_tries=self._max_tries, handle=intent)
+        )
+        if attempt is not None:
+            self._promise(attempt)
+        try:
+            handle = self._submit(request)
+        except SubmissionUnconfirmed as error:
+            if intent is None:
+                raise
+            self._log.warning(
+                "The reply to %s was lost (%s). It may have been accepted, so it is not sent again: its "
+                "answer is looked for in its own folder, %s.",
+                intent.subject,
+                error.__cause__,
+                intent.output_location,
+            )
+            return intent
+        except SageMakerAsyncError:
+            if attempt is not None:
+                self._write(attempt.at(Phase.ENDED))
+            raise
+        handle = replace(handle, input_location=request.input_location, uploaded=draft.upload is not None)
+        self._write(Attempt(fingerprint=draft.fingerprint, max_tries=self._max_tries, handle=handle))
+        metrics.count("submitted")
+        return handle
+
+    def _upload(self, source: Source, draft: Draft) -> None:
+        location = str(draft.request.input_location)
+        with source.open() as content:
+            self._hook.upload(
+                content,
+                location,
+                content_type=draft.request.content_type,
+                sse_kms_key_id=draft.sse_kms_key_id,
+            )
+
+    def _intent(self, draft: Draft, output: Mapping[str, str]) -> InvocationHandle | None:
+        """Return the handle that the request has until its reply is there, if it can be found without one."""
+        extension = draft.request.s3_output_path_extension
+        if not draft.own_folder or not extension or not output.get("S3OutputPath"):
+            return None
+
+        def folder(path: str) -> str:
+            # A slash at the path's end may be doubled by the service: the look takes either.
+            place = S3Uri.parse(path)
+            return f"{place}/{extension}/" if place.key else f"{place.join(extension)}/"
+
+        now = self._clock()
+        failures = output.get("S3FailurePath")
+        return InvocationHandle(
+            endpoint_name=draft.request.endpoint_name,
+            inference_id=draft.request.inference_id,
+            output_location=folder(output["S3OutputPath"]),
+            failure_location=folder(failures) if failures else None,
+            submitted_at=now,
+            expires_at=draft.request.expires_at(now),
+            input_location=draft.request.input_location,
+            uploaded=draft.upload is not None,
+        )
+
+    def _submit(self, request: InvocationRequest) -> InvocationHandle:
+        for pause in _THROTTLED:
+            try:
+                return self._hook.invoke_endpoint_async(request)
+            except Throttled as error:
+                self._log.info(
+                    "The service is too busy (%s); asking again in %.0f s.", error.__cause__, pause
+                )
+            self._sleep(pause)
+        return self._hook.invoke_endpoint_async(request)
+
+    def _promise(self, attempt: Attempt) -> None:
+        """Write down what is about to be asked for. Without that, nothing is: a crash could lose it."""
+        try:
+            self._journal.write(attempt)
+        except Exception as error:
+            raise RecordUnreadable(
+                f"{attempt.handle.subject} was not submitted, because it could not be recorded first in "
+                f"{self._journal.place}: {error}. A retry of the task tries again.",
+                endpoint_name=attempt.handle.endpoint_name,
+                inference_id=attempt.handle.inference_id,
+            ) from error
+
+    def _write(self, attempt: Attempt) -> None:
+        try:
+            self._journal.write(attempt)
+        except Exception as error:  # noqa: BLE001 - the request is there, whether that is recorded or not
+            self._log.warning(
+                "%s is not recorded in %s: %s", attempt.handle.subject, self._journal.place, error
+            )

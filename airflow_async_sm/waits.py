@@ -1,0 +1,81 @@
+"""What operators and sensors have in common: how they reach AWS, how they defer, and how they are resumed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow_async_sm.core.aws import AwsParams
+from airflow_async_sm.core.events import decode_event
+from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.outcomes import Outcome
+from airflow_async_sm.core.templates import optional
+from airflow_async_sm.exceptions import BadTriggerEvent
+
+if TYPE_CHECKING:
+    from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
+
+__all__ = ["WaitsForAws"]
+
+# The trigger ends the wait by itself, at its deadline. Airflow's own limit is for a triggerer that no longer
+# runs, so it comes later.
+_BACKSTOP = timedelta(minutes=5)
+
+
+class WaitsForAws:
+    """A task that waits for something at AWS, here or in the triggerer."""
+
+    handle_type: ClassVar[type[Any]]
+
+    aws_conn_id: str | None
+    region_name: str | None
+    verify: bool | str | None
+    botocore_config: Mapping[str, Any] | None
+
+    @property
+    def aws_params(self) -> AwsParams:
+        """How AWS is reached, on the worker and in the triggerer."""
+        return AwsParams(
+            aws_conn_id=optional("aws_conn_id", self.aws_conn_id),
+            region_name=optional("region_name", self.region_name),
+            # An empty text would turn the verification off.
+            verify=optional("verify", self.verify),
+            botocore_config=self.botocore_config,
+        )
+
+    def clock(self) -> float:
+        """Return the time, in seconds since 1970 (UTC)."""
+        return time.time()
+
+    def defer_to(self, trigger: SageMakerAsyncBaseTrigger) -> NoReturn:
+        """Let the triggerer wait; the task goes on in :meth:`resumed`'s caller, in a new process."""
+        remaining = timedelta(seconds=max(0.0, trigger.engine.ends_at - self.clock()))
+        self.defer(  # type: ignore[attr-defined]
+            trigger=trigger,
+            method_name="execute_complete",
+            kwargs={"handle": trigger.handle.to_dict()},
+            timeout=remaining + _BACKSTOP,
+        )
+        raise AssertionError("defer() raises")
+
+    def resumed(
+        self, event: Mapping[str, Any] | None, handle: Mapping[str, Any] | None
+    ) -> tuple[Any, Outcome]:
+        """
+        Return what was waited for and how that ended. Everything needed comes with the event.
+
+        :param event: What the trigger said.
+        :param handle: What the deferral said is waited for; not every road back to the worker keeps it.
+        :raises BadTriggerEvent: the event cannot be read, or is about something else.
+        """
+        try:
+            seen, outcome = decode_event(event, self.handle_type)
+        except InvalidInput as error:
+            raise BadTriggerEvent(
+                f"The task was resumed with an event that cannot be read: {error}."
+            ) from error
+        if handle is not None and self.handle_type.from_dict(handle) != seen:
+            raise BadTriggerEvent(f"The task was resumed with an event about something else: {seen.subject}.")
+        return seen, outcome

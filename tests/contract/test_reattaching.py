@@ -1,0 +1,253 @@
+"""A task that runs again takes up the request there is. The emulator counts what was asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_async_sm.emulator.settings.faults import ReplyLost
+from airflow_async_sm.exceptions import (
+    InferenceFailed,
+    RecordUnreadable,
+    ResultInvalid,
+    SubmissionUnconfirmed,
+    WaitTimedOut,
+)
+from airflow_async_sm.operators import _sender
+from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
+from tests.contract.conftest import TaskInstance
+from tests.world import BUCKET
+
+
+class Killed(BaseException):
+    """In the place of a signal: nothing of the package may catch it."""
+
+
+class Store(dict):
+    """Airflow's task state store: JSON values, by key."""
+
+    def set(self, key, value):
+        self[key] = json.loads(json.dumps(value))
+
+
+class Task:
+    """A task whose tries are run one after the other, each by a new object."""
+
+    def __init__(self, run, world, endpoint, where):
+        self._run, self._world, self._endpoint = run, world, endpoint
+        self.context = {"ti": TaskInstance(max_tries=2)}
+        self.arguments = {"endpoint_name": endpoint, "payload": [1], "custom_attributes": "echo"}
+        if where == "store":
+            self.context["task_state_store"] = Store()
+        if where == "s3":
+            self.arguments["work_prefix"] = f"s3://{BUCKET}/work"
+        self._before = len(world.emulator.requests())
+
+    def again(self, **changes):
+        """Run a try of the task to its end."""
+        return self._run(SageMakerAsyncInvokeOperator, self.context, **(self.arguments | changes))
+
+    def clear(self):
+        self.context["ti"].max_tries += 1
+
+    @property
+    def requests(self):
+        """How many requests the emulator has accepted of it."""
+        return len(self._world.emulator.requests()) - self._before
+
+
+@pytest.fixture(params=["store", "s3"])
+def task(request, run, world, echo):
+    return Task(run, world, echo, request.param)
+
+
+@pytest.fixture
+def forgetful(run, world, echo):
+    return Task(run, world, echo, "nowhere")
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Return a function that lets the task's process die before or after a call, once."""
+
+    def arrange(owner, name, *, after):
+        whole = getattr(owner, name)
+
+        def dying(*args, **kwargs):
+            monkeypatch.setattr(owner, name, whole)
+            if after:
+                whole(*args, **kwargs)
+            raise Killed
+
+        monkeypatch.setattr(owner, name, dying)
+
+    return arrange
+
+
+def hook_type():
+    from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+
+    return SageMakerAsyncHook
+
+
+class TestRetry:
+    def test_a_task_that_ran_out_of_time_waits_for_the_same_request(self, task):
+        with pytest.raises(WaitTimedOut, match="waits for the same request"):
+            task.again(custom_attributes="slow", timeout=0.1)
+        assert task.again(custom_attributes="slow")["size"] == 3
+        assert task.requests == 1
+
+    def test_a_worker_that_died_before_the_submission_leaves_no_request(self, task, killed):
+        killed(_sender.Sender, "_ask", after=False)
+        with pytest.raises(Killed):
+            task.again()
+        task.again()
+        assert task.requests == 1
+
+    def test_a_worker_that_died_with_the_reply_unread_is_replaced_by_one_that_finds_the_answer(
+        self, task, killed
+    ):
+        killed(hook_type(), "invoke_endpoint_async", after=True)
+        with pytest.raises(Killed):
+            task.again()
+        found = task.again()
+        assert task.requests == 1
+        assert found["size"] == 3
+        assert "/airflow/dag/" in found["output_location"]
+
+    def test_a_worker_that_died_after_the_answer_was_taken_over_is_replaced_without_a_request(
+        self, task, killed
+    ):
+        killed(SageMakerAsyncInvokeOperator, "_clean_up", after=True)
+        with pytest.raises(Killed):
+            task.again()
+        task.again()
+        assert task.requests == 1
+
+    def test_a_failure_that_a_dead_worker_left_is_found_in_the_requests_own_folder(self, task, killed):
+        killed(hook_type(), "invoke_endpoint_async", after=True)
+        with pytest.raises(Killed):
+            task.again(custom_attributes="refuse")
+        with pytest.raises(InferenceFailed, match="Unknown task"):
+            task.again(custom_attributes="refuse")
+        assert task.requests == 1
+
+    def test_a_request_that_failed_is_asked_for_anew(self, task):
+        for tries in (1, 2):
+            with pytest.raises(InferenceFailed):
+                task.again(custom_attributes="refuse")
+            assert task.requests == tries
+
+    def test_another_input_is_another_request(self, task):
+        with pytest.raises(WaitTimedOut):
+            task.again(custom_attributes="slow", timeout=0.1)
+        assert task.again(payload=[1, 2])["size"] == 5
+        assert task.requests == 2
+
+    def test_an_answer_that_could_not_be_used_is_read_again_and_not_inferred_again(self, task):
+        with pytest.raises(ResultInvalid, match="reads the same"):
+            task.again(result="json", result_schema={"type": "object"})
+        assert task.again(result="json", result_schema={"type": "array"}) == [1]
+        assert task.requests == 1
+
+    def test_the_request_keeps_its_name_when_its_arguments_name_another(self, task):
+        with pytest.raises(WaitTimedOut):
+            task.again(custom_attributes="slow", timeout=0.1, inference_id="try-1")
+        assert task.again(custom_attributes="slow", inference_id="try-2")["inference_id"] == "try-1"
+
+    def test_a_handle_that_was_handed_on_is_handed_on_again(self, task):
+        first = task.again(wait_for_completion=False)
+        assert task.again(wait_for_completion=False)["inference_id"] == first["inference_id"]
+        assert task.requests == 1
+
+    def test_a_request_of_which_nothing_can_come_any_more_is_asked_for_anew_in_the_same_try(
+        self, task, killed, monkeypatch
+    ):
+        limits = {"request_ttl": 60, "invocation_timeout": 1}
+        killed(hook_type(), "invoke_endpoint_async", after=False)
+        with monkeypatch.context() as soon:
+            soon.setattr("airflow_async_sm.core.limits.EXPIRY_SLACK", -61)
+            with pytest.raises(Killed):
+                task.again(**limits)
+        assert task.again(**limits)["size"] == 3
+        assert task.requests == 1
+
+
+class TestClear:
+    def test_a_waiting_task_takes_up_its_request(self, task):
+        with pytest.raises(WaitTimedOut):
+            task.again(custom_attributes="slow", timeout=0.1)
+        task.clear()
+        task.again(custom_attributes="slow")
+        assert task.requests == 1
+
+    def test_or_makes_a_new_one_if_told_so(self, task):
+        with pytest.raises(WaitTimedOut):
+            task.again(custom_attributes="slow", timeout=0.1, on_clear="fresh")
+        task.clear()
+        task.again(custom_attributes="slow", on_clear="fresh")
+        assert task.requests == 2
+
+    def test_a_task_that_had_its_answer_asks_again(self, task):
+        task.again()
+        task.clear()
+        task.again()
+        assert task.requests == 2
+
+
+class TestLostReply:
+    @pytest.fixture(autouse=True)
+    def _lost(self, world):
+        world.emulator.faults.add(ReplyLost())
+        yield
+        world.emulator.faults.clear()
+
+    def test_the_answer_is_found_in_the_requests_own_folder(self, task):
+        assert task.again()["size"] == 3
+        assert task.requests == 1
+
+    def test_nothing_has_to_be_remembered_for_that(self, forgetful):
+        assert forgetful.again()["size"] == 3
+        assert forgetful.requests == 1
+
+    def test_without_a_folder_of_its_own_the_task_ends_and_is_not_retried(self, task):
+        with pytest.raises(SubmissionUnconfirmed, match="not retried"):
+            task.again(s3_output_path_extension="mine")
+        assert task.requests == 1
+
+    def test_a_boto3_that_knows_no_folders_leaves_the_same_window(self, task, monkeypatch):
+        members = frozenset({"Body", "InferenceId", "ContentType", "CustomAttributes", "EndpointName"})
+        monkeypatch.setattr(hook_type(), "invoke_members", members)
+        with pytest.raises(SubmissionUnconfirmed, match="not retried"):
+            task.again()
+        assert task.requests == 1
+
+
+class TestMemory:
+    def test_without_one_each_try_makes_a_request_and_says_so(self, forgetful, caplog):
+        for _ in range(2):
+            with pytest.raises(WaitTimedOut, match="submits a new request"):
+                forgetful.again(custom_attributes="slow", timeout=0.1)
+        assert forgetful.requests == 2
+
+    def test_one_that_cannot_be_read_stops_the_task_before_it_asks(self, run, world, echo):
+        task = Task(run, world, echo, "store")
+        task.context["task_state_store"].get = lambda key: 1 / 0
+        with pytest.raises(RecordUnreadable, match=r"cannot be read.*Nothing was submitted"):
+            task.again()
+        assert task.requests == 0
+
+    def test_one_that_is_damaged_stops_the_task_too(self, run, world, echo):
+        task = Task(run, world, echo, "store")
+        task.context["task_state_store"]["sagemaker_async"] = {"fingerprint": 7}
+        with pytest.raises(RecordUnreadable, match=r"is damaged.*delete it"):
+            task.again()
+        assert task.requests == 0
+
+    def test_one_that_cannot_be_written_stops_the_task_before_it_asks(self, run, world, echo):
+        task = Task(run, world, echo, "store")
+        task.context["task_state_store"].set = lambda key, value: 1 / 0
+        with pytest.raises(RecordUnreadable, match=r"was not submitted, because it could not be recorded"):
+            task.again()
+        assert task.requests == 0

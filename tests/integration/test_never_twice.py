@@ -1,0 +1,330 @@
+"""
+Whatever dies, is cleared or gets lost, no input is inferred twice without need: in real Airflow processes.
+
+The emulator's log has every request that was accepted, and the model writes down each call.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import airflow as installed_airflow
+import pytest
+
+from airflow_async_sm.demo.configuration import airflow_major
+from airflow_async_sm.demo.runs import RUN_ENDED
+from airflow_async_sm.emulator import Behaviour, SageMakerAsyncEmulator, airflow_connection
+from airflow_async_sm.emulator.settings.faults import ReplyLost
+from tests.breakable import BreakableAirflow, Killer, wait_for
+from tests.world import BUCKET, World
+
+pytestmark = pytest.mark.airflow_processes
+
+VICTIMS = Path(__file__).parents[1] / "victims"
+RUN = "run"
+
+# Airflow 2 works on SQLite with one task at a time, so it gets what is essential.
+PARALLEL = airflow_major() >= 3
+REMEMBERS = tuple(int(part) for part in installed_airflow.__version__.split(".")[:2]) >= (3, 3)
+BOTH = ["held", "deferred"] if PARALLEL else ["deferred"]
+POINTS = ["start", "sent", "recorded", "waiting", "answered", "collected"]
+KILLED = (
+    [(point, how) for point in POINTS for how in BOTH]
+    if PARALLEL
+    else [("sent", "held"), ("recorded", "deferred"), ("collected", "deferred")]
+)
+PLAN = {
+    "parallel": PARALLEL,
+    "killed": KILLED,
+    # A worker of Airflow 2 is the scheduler's own child.
+    "power_cut": ["held"] if PARALLEL else [],
+    "promised": BOTH,
+    "random": BOTH * 6 if PARALLEL else ["held", "deferred"] * 2,
+    "failing": BOTH,
+    "changed": ["deferred"],
+    "lost": BOTH,
+    "late": ["held"] if PARALLEL else [],
+    "lost_and_killed": ["deferred"] if PARALLEL else [],
+    "triggerer": 6 if PARALLEL else 2,
+    "deadline": 25,
+}
+SETTINGS = {
+    # The scheduler hears at once of a task whose process is gone, and triggers change hands soon.
+    "AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "1",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+}
+
+
+class Stage:
+    """An Airflow, an emulator, and short words for what the tests ask them."""
+
+    def __init__(self, airflow, emulator, folder, killer):
+        self.airflow, self.emulator, self.folder, self.killer = airflow, emulator, folder, killer
+
+    def start(self, name):
+        self.airflow.wait_for_dag(f"never_twice_{name}")
+        self.airflow.trigger(f"never_twice_{name}", run_id=RUN)
+
+    def task(self, name, task_id):
+        return next(task for task in self.tasks(name) if task.task_id == task_id)
+
+    def tasks(self, name):
+        return self.airflow.task_instances(f"never_twice_{name}", RUN)
+
+    def in_state(self, name, task_id, state, *, tries=1, within=120):
+        """Wait until a task is in a state in this try; return it."""
+
+        def seen():
+            task = self.task(name, task_id)
+            over = task.state == "failed" and state != "failed" and task.try_number >= tries
+            assert not over, self.log(name, task)[-4_000:]
+            return task if (task.state, task.try_number) == (state, tries) else None
+
+        return wait_for(seen, within=within)
+
+    def ended(self, name, *, within=120):
+        """Wait until a run has ended; return its tasks."""
+        wait_for(lambda: self.airflow.run_state(f"never_twice_{name}", RUN) in RUN_ENDED, within=within)
+        return self.tasks(name)
+
+    def log(self, name, task, try_number=None):
+        number = try_number or task.try_number
+        return self.airflow.log(
+            f"never_twice_{name}", RUN, task.task_id, number, map_index=task.map_index
+        )
+
+    def value(self, name, task):
+        return self.airflow.xcom(f"never_twice_{name}", RUN, task.task_id, map_index=task.map_index)
+
+    def clear(self, name, task_id):
+        self.airflow.clear(f"never_twice_{name}", RUN, task_id)
+
+    def release(self, *names):
+        """Let the model answer."""
+        for name in names:
+            (self.folder / "released" / name).touch()
+
+    def accepted(self, task_id, map_index=-1):
+        """Return the requests that the service accepted from a task: the folder of each says whose it is."""
+        of = f"/{RUN}/{task_id}/" if map_index < 0 else f"/{RUN}/{task_id}/{map_index}/"
+        return [request for request in self.emulator.requests() if of in request.output_location]
+
+    def inferred(self, name):
+        """Return how often the model was called with an input."""
+        return Counter((self.folder / "calls").read_text().splitlines())[name]
+
+    def died(self, name, task_id):
+        return (self.folder / "dead" / f"never_twice_{name}.{task_id}.-1").exists()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("never-twice")
+    for name in ("dead", "announced", "released"):
+        (folder / name).mkdir()
+    model = [sys.executable, str(VICTIMS / "model.py")]
+    with SageMakerAsyncEmulator(images={"program": model}, behaviour=Behaviour(creation_seconds=0)) as emulator:
+        world = World(emulator)
+        deploy = {"concurrency": 50, "environment": {"FOLDER": str(folder)}}
+        plan = {
+            **PLAN,
+            "folder": str(folder),
+            "work_prefix": None if REMEMBERS else f"s3://{BUCKET}/work",
+            **{name: world.deploy(**deploy) for name in ("endpoint", "lossy", "slow")},
+        }
+        emulator.faults.add(ReplyLost(endpoint=plan["lossy"]))
+        emulator.faults.add(ReplyLost(endpoint=plan["slow"], seconds=3))
+        environment = {
+            **SETTINGS,
+            "NEVER_TWICE": json.dumps(plan),
+            "AIRFLOW_CONN_AWS_DEFAULT": airflow_connection(emulator.url),
+        }
+        with BreakableAirflow(
+            VICTIMS, environment=environment, min_heartbeat_interval=1, parallelism=8
+        ) as airflow:
+            killer = Killer(folder / "announced", seed=5, each=2 if PARALLEL else 1, longest=3)
+            killer.start()
+            stage = Stage(airflow, emulator, folder, killer)
+            # Side by side: most of the time is spent waiting.
+            for name in ("killed", "promised", "random", "other"):
+                stage.start(name)
+            yield stage
+            killer.stop()
+
+
+@pytest.mark.parametrize(("point", "how"), KILLED)
+def test_a_task_that_was_killed_takes_up_its_request(stage, point, how):
+    task_id = f"killed_{point}_{how}"
+    task = stage.in_state("killed", task_id, "success", tries=2)
+    assert stage.died("killed", task_id)
+    assert len(stage.accepted(task_id)) == 1
+    assert stage.inferred(task_id) == 1
+    assert stage.value("killed", task) == {"name": task_id, "call": 1}
+    log = stage.log("killed", task)
+    assert ("submitted by an earlier try" in log) == (point != "start")
+    assert ("Its reply was not seen" in log) == (point == "sent")
+
+
+@pytest.mark.parametrize("how", PLAN["power_cut"])
+def test_a_task_whose_worker_died_with_it_takes_up_its_request(stage, how):
+    task_id = f"power_cut_{how}"
+    task = stage.in_state("killed", task_id, "success", tries=2)
+    assert stage.died("killed", task_id)
+    assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
+    assert stage.value("killed", task) == {"name": task_id, "call": 1}
+
+
+@pytest.mark.parametrize("how", PLAN["promised"])
+def test_a_task_that_cannot_know_whether_it_asked_does_not_ask_again_until_it_is_told_to(stage, how):
+    """It was killed between the record of what it was about to ask for and asking."""
+    task_id = f"promised_{how}"
+    task = stage.in_state("promised", task_id, "failed", tries=2)
+    assert stage.died("promised", task_id)
+    log = stage.log("promised", task)
+    assert "Its reply was not seen: the answer is looked for in its folder" in log
+    assert "WaitTimedOut" in log
+    assert stage.accepted(task_id) == []
+
+    stage.clear("promised", task_id)
+    task = stage.in_state("promised", task_id, "success", tries=3)
+    assert "on_clear is 'fresh'" in stage.log("promised", task)
+    assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
+
+
+def test_tasks_that_are_killed_at_random_moments_ask_once(stage):
+    tasks = stage.ended("random")
+    assert len(tasks) == len(PLAN["random"])
+    asked = {task.map_index: len(stage.accepted("random", task.map_index)) for task in tasks}
+    assert stage.killer.killed.total() >= len(tasks)
+    # Whoever died in the moment before asking cannot know, and waits for what never comes.
+    unasked = [task for task in tasks if task.state != "success"]
+    figures = {
+        "killed": stage.killer.killed.total(),
+        "missed": stage.killer.missed,
+        "tries": sum(task.try_number for task in tasks),
+        "asked": asked,
+        "between record and request": [task.map_index for task in unasked],
+    }
+    print(figures)
+    assert asked == {task.map_index: int(task not in unasked) for task in tasks}
+    if unasked:
+        before = {task.map_index: task.try_number for task in unasked}
+        assert all("Its reply was not seen" in stage.log("random", task) for task in unasked)
+        stage.clear("random", "random")
+    for task in tasks:
+        name = f"random_{task.map_index}"
+        if task not in unasked:
+            assert stage.inferred(name) == 1
+            assert stage.value("random", task) == {"name": name, "call": 1}
+
+
+@pytest.mark.parametrize("how", PLAN["failing"])
+def test_a_retry_after_a_failure_of_the_model_asks_anew(stage, how):
+    task_id = f"failing_{how}"
+    task = stage.in_state("other", task_id, "success", tries=2)
+    assert [request.state for request in stage.accepted(task_id)] == ["failed", "succeeded"]
+    assert stage.value("other", task) == {"name": task_id, "call": 2}
+    assert "call 1 fails" in stage.log("other", task, 1)
+
+
+@pytest.mark.parametrize("how", PLAN["changed"])
+def test_a_retry_with_another_input_asks_anew(stage, how):
+    task_id = f"changed_{how}"
+    task = stage.in_state("other", task_id, "success", tries=2)
+    assert len(stage.accepted(task_id)) == 2
+    assert stage.value("other", task)["name"] == task_id
+    assert "was for another input" in stage.log("other", task)
+
+
+@pytest.mark.parametrize(
+    "task_id", [f"{what}_{how}" for what in ("lost", "late") for how in PLAN[what]]
+)
+def test_an_answer_is_found_without_the_reply_to_the_request(stage, task_id):
+    task = stage.in_state("other", task_id, "success")
+    assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
+    assert stage.value("other", task) == {"name": task_id, "call": 1}
+    assert "was lost" in stage.log("other", task)
+
+
+@pytest.mark.parametrize("how", PLAN["lost_and_killed"])
+def test_a_task_that_got_no_reply_and_was_killed_takes_up_its_request(stage, how):
+    task_id = f"lost_and_killed_{how}"
+    task = stage.in_state("other", task_id, "success", tries=2)
+    assert stage.died("other", task_id)
+    assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
+    assert stage.value("other", task) == {"name": task_id, "call": 1}
+
+
+@pytest.fixture(scope="module")
+def cleared(stage):
+    stage.start("cleared")
+    return stage
+
+
+@pytest.mark.parametrize(("task_id", "requests"), [("cleared_deferred", 1), ("cleared_fresh", 2)])
+def test_clearing_a_deferred_task_means_what_on_clear_says(cleared, task_id, requests):
+    cleared.in_state("cleared", task_id, "deferred")
+    wait_for(lambda: len(cleared.accepted(task_id)) == 1, within=10)
+    cleared.clear("cleared", task_id)
+    cleared.in_state("cleared", task_id, "deferred", tries=2)
+    wait_for(lambda: cleared.inferred(task_id) == requests, within=10)
+    cleared.release(task_id)
+    task = cleared.in_state("cleared", task_id, "success", tries=2)
+    assert len(cleared.accepted(task_id)) == cleared.inferred(task_id) == requests
+    assert cleared.value("cleared", task) == {"name": task_id, "call": requests}
+
+
+@pytest.mark.skipif(not PARALLEL, reason="The one worker would be taken by a task that waits for the test.")
+def test_clearing_a_task_that_runs_counts_as_a_retry(cleared):
+    task_id = "cleared_running"
+    cleared.in_state("cleared", task_id, "running")
+    wait_for(lambda: cleared.inferred(task_id) == 1, within=30)
+    cleared.clear("cleared", task_id)
+    cleared.in_state("cleared", task_id, "running", tries=2)
+    cleared.release(task_id)
+    task = cleared.in_state("cleared", task_id, "success", tries=2)
+    assert len(cleared.accepted(task_id)) == cleared.inferred(task_id) == 1
+    assert cleared.value("cleared", task) == {"name": task_id, "call": 1}
+
+
+def test_clearing_a_task_that_succeeded_asks_again(cleared):
+    task_id = "cleared_success"
+    cleared.in_state("cleared", task_id, "success")
+    assert len(cleared.accepted(task_id)) == 1
+    cleared.clear("cleared", task_id)
+    task = cleared.in_state("cleared", task_id, "success", tries=2)
+    assert len(cleared.accepted(task_id)) == cleared.inferred(task_id) == 2
+    assert cleared.value("cleared", task) == {"name": task_id, "call": 2}
+
+
+def test_waits_outlive_the_triggerer_and_keep_their_deadlines(stage):
+    stage.start("triggerer")
+    waiting = [f"waits_{number}" for number in range(PLAN["triggerer"])]
+    for task_id in [*waiting, "hopeless"]:
+        stage.in_state("triggerer", task_id, "deferred")
+    stage.airflow.kill("triggerer")
+    # One half is answered while nobody looks, the other once somebody does again.
+    stage.release(*waiting[::2])
+    stage.airflow.start_again("triggerer")
+    for task_id in waiting[::2]:
+        stage.in_state("triggerer", task_id, "success")
+    stage.release(*waiting[1::2])
+    for task_id in waiting:
+        task = stage.in_state("triggerer", task_id, "success")
+        assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
+        assert stage.value("triggerer", task) == {"name": task_id, "call": 1}
+
+    hopeless = stage.in_state("triggerer", "hopeless", "failed")
+    assert "WaitTimedOut" in stage.log("triggerer", hopeless)
+    (request,) = stage.accepted("hopeless")
+    waited = hopeless.ended_at.timestamp() - request.submitted_at
+    print(f"waited {waited:.1f} s of {PLAN['deadline']}")
+    assert PLAN["deadline"] - 1 < waited < PLAN["deadline"] + 10
+    stage.release("hopeless")
