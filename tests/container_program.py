@@ -35,7 +35,8 @@ class Handler(BaseHTTPRequestHandler):
             Seen.invocations += 1
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         mode = self.headers.get("X-Amzn-SageMaker-Custom-Attributes", "echo")
-        getattr(self, mode)()
+        # A task that says nothing else says who it is.
+        getattr(self, "echo" if mode.startswith("dag_id=") else mode)()
 
     def echo(self):
         self.reply(200, self.body, self.headers.get("Content-Type") or "application/octet-stream")

@@ -83,6 +83,27 @@ def test_example_invoke_single(airflow, emulator, run):
     assert left_over(emulator) == []
 
 
+def test_example_taskflow(airflow, emulator, run):
+    report = run("example_taskflow", patients=3)
+    assert report.succeeded, states(report)
+
+    deferred = {task.task_id for task in report.tasks if task.deferred_seconds > 0}
+    assert deferred == {"endpoint.deploy", "endpoint.score", "endpoint.delete"}
+    assert report.slots_while_deferred == 0
+
+    def xcom(task_id, *key):
+        return airflow.xcom("example_taskflow", report.run_id, task_id, *key)
+
+    (request,) = (r for r in emulator.requests() if r.endpoint == "example-taskflow")
+    scores = json.loads(World(emulator).body(request.output_location))
+    assert len(scores) == 3
+    assert xcom("endpoint.score") == scores
+    assert xcom("endpoint.score", "answer")["output_location"] == request.output_location
+    highest = scores.index(max(scores))
+    assert xcom("find_highest") == {"patient": highest, "score": scores[highest], "of": 3}
+    assert left_over(emulator) == []
+
+
 def test_a_model_that_refuses_the_record_fails_the_task_with_its_words(airflow, emulator, run):
     report = run("example_invoke_single", record=["not a number"], endpoint_name="example-refusal")
     assert states(report) == {

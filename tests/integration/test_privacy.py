@@ -16,6 +16,7 @@ SECRET = b"patient-4711-is-ill"
 TEMPLATE = "{{ 'patient-' ~ 4711 ~ '-is-ill' }}"
 
 DAGS = """
+from airflow_async_sm.decorators.sagemaker_async import sagemaker_async_task
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 
 try:
@@ -29,6 +30,21 @@ with DAG("secrets", schedule=None):
     SageMakerAsyncInvokeOperator.partial(task_id="mapped", **common).expand(payload=[[TEMPLATE], TEMPLATE])
     SageMakerAsyncInvokeOperator(task_id="refused", payload=TEMPLATE, custom_attributes="refuse", **common)
     SageMakerAsyncInvokeOperator(task_id="bad", payload=TEMPLATE, request_ttl=1, **common)
+    SageMakerAsyncInvokeOperator(task_id="from_file", payload_path="FILE", **common)
+    SageMakerAsyncInvokeOperator(
+        task_id="invalid",
+        payload={"who": TEMPLATE},
+        result="json",
+        result_schema={"maxProperties": 0},
+        **common,
+    )
+
+    @sagemaker_async_task(result="location", **common)
+    def decorated(who):
+        return {"who": who}
+
+    decorated(TEMPLATE)
+    decorated.override(task_id="named")(who=TEMPLATE)
 """
 
 
@@ -36,12 +52,16 @@ def files_with(content, folder):
     return [str(path) for path in folder.rglob("*") if path.is_file() and content in path.read_bytes()]
 
 
-def test_a_payload_leaves_no_trace_in_airflow(tmp_path):
+def test_a_payload_leaves_no_trace_in_airflow(tmp_path, tmp_path_factory):
     behaviour = Behaviour(creation_seconds=0, queue_seconds=1)
     with SageMakerAsyncEmulator(images={"program": PROGRAM}, behaviour=behaviour) as emulator:
         world = World(emulator)
         endpoint = world.deploy()
-        text = DAGS.replace("ENDPOINT", endpoint).replace("TEMPLATE", repr(TEMPLATE))
+        file = tmp_path_factory.mktemp("elsewhere") / "rows.csv"
+        file.write_bytes(SECRET)
+        text = (
+            DAGS.replace("ENDPOINT", endpoint).replace("TEMPLATE", repr(TEMPLATE)).replace("FILE", str(file))
+        )
         (tmp_path / "private_dag.py").write_text(text)
         connection = {"AIRFLOW_CONN_AWS_DEFAULT": airflow_connection(emulator.url)}
         with LocalAirflow(tmp_path, environment=connection, min_heartbeat_interval=1) as airflow:
@@ -55,10 +75,15 @@ def test_a_payload_leaves_no_trace_in_airflow(tmp_path):
                 ("mapped[1]", "success"),
                 ("refused", "failed"),
                 ("bad", "failed"),
+                ("from_file", "success"),
+                ("invalid", "failed"),
+                ("decorated", "success"),
+                ("named", "success"),
             }
             assert any(task.deferred_seconds for task in report.tasks)
             answers = [world.body(r.output_location) for r in emulator.requests() if r.state == "succeeded"]
-            assert sorted(answers) == [b'["%s"]' % SECRET, SECRET, b'{"who":"%s"}' % SECRET]
+            listed, mapping = b'["%s"]' % SECRET, b'{"who":"%s"}' % SECRET
+            assert sorted(answers) == [listed, *2 * [SECRET], *4 * [mapping]]
 
             # The search finds what is there: this id is in the database and in a log.
             some_id = emulator.requests()[0].inference_id.encode()

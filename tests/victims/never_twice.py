@@ -135,7 +135,9 @@ with dag("promised"):
         victim(f"promised_{how}", how, die_at="promised", retries=1, timeout=6, on_clear="fresh")
 
 with dag("random"):
-    Victim.partial(task_id="random", announced=True, retries=5, timeout=15, on_clear="fresh", **COMMON).expand_kwargs(
+    Victim.partial(
+        task_id="random", announced=True, retries=5, timeout=15, on_clear="fresh", **COMMON
+    ).expand_kwargs(
         [
             {
                 "payload": {"name": f"random_{index}", "seconds": 1 + index % 4 / 2},
@@ -168,7 +170,7 @@ with dag("cleared"):
     victim("cleared_fresh", "deferred", asks=held, on_clear="fresh")
     victim("cleared_success")
     if PLAN["parallel"]:
-        victim("cleared_running", asks=held, on_clear="fresh")
+        victim("cleared_running", asks=held)
 
 with dag("triggerer"):
     for number in range(PLAN["triggerer"]):

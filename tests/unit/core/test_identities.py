@@ -80,6 +80,12 @@ class TestCustomAttributes:
         attributes = identity(run_id="manual__2026-01-02T03:04:05+00:00", dag_id="a;b=c").custom_attributes
         assert attributes.startswith("dag_id=a%3Bb%3Dc;run_id=manual__2026-01-02T03:04:05+00:00;")
 
+    def test_names_that_are_too_long_are_cut_and_marked(self):
+        attributes = identity(dag_id="é" * 250, task_id="t" * 250, map_index=7).custom_attributes
+        assert re.fullmatch(
+            r"dag_id=-{89}-[0-9a-f]{10};run_id=manual__1;task_id=t{89}-[0-9a-f]{10};map_index=7", attributes
+        )
+
     @given(identities)
     def test_the_service_takes_them(self, any_):
         limits.CUSTOM_ATTRIBUTES.check("custom_attributes", any_.custom_attributes)
