@@ -18,11 +18,11 @@ from airflow_async_sm.demo.configuration import airflow_major, environment_of_pr
 from airflow_async_sm.demo.local_airflow import WORKING_PARTS, LocalAirflow, _airflow
 
 
-def wait_for(holds, *, within, pause=0.25):
-    """Return the first true value of ``holds()``; fail after ``within`` seconds."""
+def wait_for(holds, *, within, pause=0.25, story=lambda: ""):
+    """Return the first true value of ``holds()``; fail after ``within`` seconds, with what ``story()`` tells."""
     give_up_at = time.monotonic() + within
     while not (value := holds()):
-        assert time.monotonic() < give_up_at, f"did not happen within {within:.0f} s"
+        assert time.monotonic() < give_up_at, f"did not happen within {within:.0f} s\n{story()}"
         time.sleep(pause)
     return value
 

@@ -16,6 +16,7 @@ import pytest
 from airflow_async_sm.core.aws import AwsParams
 from airflow_async_sm.core.endpoints import AsyncEndpointSpec
 from airflow_async_sm.core.handles import DELETED, IN_SERVICE, EndpointHandle, InvocationHandle
+from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import LookError, Pending, Settled
 from airflow_async_sm.core.requests import InvocationRequest
 from airflow_async_sm.emulator import airflow_connection
@@ -391,6 +392,41 @@ class TestLooksThatFail:
             hook = connect(url, botocore_config={"retries": {"total_max_attempts": 1}})
             with pytest.raises(ServiceUnavailable):
                 hook.look_at_result(self.HANDLE)
+
+
+class TestExtrasOfTheConnection:
+    @pytest.fixture
+    def with_extra(self, world, monkeypatch):
+        def hook_for(**extra):
+            connection = json.loads(airflow_connection(world.emulator.url))
+            connection["extra"] |= extra
+            monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+            return SageMakerAsyncHook()
+
+        return hook_for
+
+    def test_s3_is_told_who_has_to_own_the_buckets(self, with_extra, world):
+        hook = with_extra(expected_bucket_owner="123456789012")
+        sent = []
+        for client in (hook._s3, hook._s3_looking):
+            client.meta.events.register("before-send.s3", lambda request, **_: sent.append(request.headers))
+        hook.read_result(world.put(b"1"))
+        hook.write_record(f"s3://{BUCKET}/work/r.json", {})
+        hook.look_at_result(TestLooksThatFail.HANDLE)
+        assert len(sent) >= 3
+        assert {headers["x-amz-expected-bucket-owner"] for headers in sent} == {b"123456789012"}
+
+    def test_an_owner_that_is_none_is_refused(self, with_extra):
+        with pytest.raises(InvalidInput, match="expected_bucket_owner of connection 'aws_default' is 'me'"):
+            _ = with_extra(expected_bucket_owner="me").expected_bucket_owner
+
+    def test_the_work_prefix_is_taken_from_it(self, with_extra):
+        assert with_extra(work_prefix="s3://bucket/work").work_prefix == "s3://bucket/work"
+        assert with_extra().work_prefix is None
+
+    def test_a_work_prefix_that_is_none_is_refused(self, with_extra):
+        with pytest.raises(InvalidInput, match="work_prefix of connection 'aws_default' is 'work'"):
+            _ = with_extra(work_prefix="work").work_prefix
 
 
 class TestReadingThatFails:

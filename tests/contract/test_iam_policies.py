@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 
+from airflow_async_sm.decorators.sagemaker_async import sagemaker_async_task
 from airflow_async_sm.emulator import SageMakerAsyncEmulator
 from airflow_async_sm.emulator.clock import Clock
-from airflow_async_sm.exceptions import EndpointNotReady, InferenceFailed
+from airflow_async_sm.emulator.settings.faults import ReplyLost, S3Denied
+from airflow_async_sm.exceptions import EndpointLost, EndpointNotReady, InferenceFailed, RequestRejected
 from airflow_async_sm.hooks._preflight import PreflightCalls
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.operators.capacity import SageMakerAsyncCapacityOperator
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 from airflow_async_sm.sensors.endpoint import SageMakerAsyncEndpointSensor
+from airflow_async_sm.sensors.result import SageMakerAsyncResultSensor
+from tests.contract.conftest import TaskInstance
 from tests.deployments import Deployments
 from tests.world import BUCKET, PROGRAM, QUICK, ROLE, World, eventually
 
@@ -32,12 +39,25 @@ pytestmark = [
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "iam.md"
 AWS = "arn:aws:{service}:us-east-1:123456789012:{rest}"
 FOLDERS = {"OUTPUT_FOLDER": "out", "FAILURE_FOLDER": "failures"}
+# Buckets of their own, so that each right is seen to be needed where the page says.
+WORK = {"WORK_BUCKET": "work-bucket", "WORK_FOLDER": "airflow/work"}
+COPIES = {"COPY_BUCKET": "copy-bucket", "COPY_FOLDER": "copies"}
+LARGE = 17 * 1024 * 1024
+KEY = {"KEY": "0d1f3b6a-0000-4000-8000-123456789012"}
 WARM = [{"start": "cron(0 7 ? * MON-FRI *)", "end": "cron(0 18 ? * MON-FRI *)"}]
 
 # What a call of SageMaker names, and the kind of the ARN.
 NAMED = {"EndpointName": "endpoint", "EndpointConfigName": "endpoint-config", "ModelName": "model"}
 # Actions that have other names than the calls, and those of which IAM knows no resource.
 BUCKET_CALLS = {"HeadBucket", "ListObjectsV2"}
+OF_OBJECTS = {
+    "HeadObject": "GetObject",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "UploadPartCopy": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+    "CopyObject": "PutObject",
+}
 WITHOUT_RESOURCE = re.compile(
     r"(sagemaker:List|application-autoscaling:Describe|cloudwatch:(Describe|Get)).*"
 )
@@ -70,6 +90,8 @@ class Call(NamedTuple):
     service: str
     operation: str
     arguments: dict[str, Any]
+    missing: bool = False
+    """Whether there was nothing."""
 
     @property
     def action(self):
@@ -106,10 +128,18 @@ class Call(NamedTuple):
     def _of_s3(self):
         bucket = f"arn:aws:s3:::{self.arguments['Bucket']}"
         if self.operation not in BUCKET_CALLS:
-            yield Right("s3:GetObject", f"{bucket}/{self.arguments['Key']}")
-        if self.operation != "GetObject":
-            # For HEAD it is what makes a 404 of a 403.
+            action = OF_OBJECTS.get(self.operation, self.operation)
+            yield Right(f"s3:{action}", f"{bucket}/{self.arguments['Key']}")
+        if self.operation in BUCKET_CALLS or self.missing:
+            # It is what makes a 404 of a 403.
             yield Right("s3:ListBucket", bucket)
+        if "CopySource" in self.arguments:
+            yield Right("s3:GetObject", "arn:aws:s3:::{Bucket}/{Key}".format(**self.arguments["CopySource"]))
+        if "SSEKMSKeyId" in self.arguments:
+            yield Right("kms:GenerateDataKey", self.arguments["SSEKMSKeyId"])
+            if self.operation == "CreateMultipartUpload":
+                # The parts are read again to become one object.
+                yield Right("kms:Decrypt", self.arguments["SSEKMSKeyId"])
 
     def _of_scaling(self):
         target = AWS.format(service=self.service, rest="scalable-target/0ec5b1d2")
@@ -169,7 +199,10 @@ def world():
     """An emulator in which a minute is a second: a backlog is told once a minute."""
     images = {"program": PROGRAM}
     with SageMakerAsyncEmulator(images=images, behaviour=QUICK, clock=Clock(speed=60)) as emulator:
-        yield World(emulator)
+        world = World(emulator)
+        for bucket in (WORK["WORK_BUCKET"], COPIES["COPY_BUCKET"]):
+            world.s3.create_bucket(Bucket=bucket)
+        yield world
 
 
 # Waiting on the worker and in the triggerer make the same calls; some are made by both in turn.
@@ -188,10 +221,9 @@ class Watch:
         yield
         self.on = False
 
-    def note(self, client, operation, arguments):
+    def note(self, client, call):
         if self.on and "airflow-async-sm/" in (client.meta.config.user_agent_extra or ""):
-            service = client.meta.service_model.service_name
-            self.calls.append(Call(service.replace("sagemaker-runtime", "sagemaker"), operation, arguments))
+            self.calls.append(call)
 
 
 @pytest.fixture
@@ -199,8 +231,16 @@ def watch(monkeypatch):
     watch, make = Watch(), BaseClient._make_api_call
 
     def noted(client, operation, arguments):
-        watch.note(client, operation, arguments)
-        return make(client, operation, arguments)
+        service = client.meta.service_model.service_name.replace("sagemaker-runtime", "sagemaker")
+        # The client changes what it was given.
+        call = Call(service, operation, dict(arguments))
+        try:
+            return make(client, operation, arguments)
+        except ClientError as error:
+            call = call._replace(missing=error.response["ResponseMetadata"]["HTTPStatusCode"] == 404)
+            raise
+        finally:
+            watch.note(client, call)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", noted)
     return watch
@@ -332,19 +372,107 @@ class TestEndpointSensor:
         compare("Endpoint sensor", watch, {"ENDPOINT": its.name})
 
 
-def test_invoke(world, run, watch):
-    name = world.deploy()
+@pytest.fixture
+def name(world):
+    return world.deploy()
 
-    def invoke(**arguments):
-        return run(SageMakerAsyncInvokeOperator, endpoint_name=name, **arguments)
 
-    with watch():
-        invoke(payload=[1])
-        result = invoke(input_location=world.put(b"1,2\n"))
-        assert SageMakerAsyncHook().read_result(result["output_location"]) == b"1,2\n"
-        with pytest.raises(InferenceFailed, match="Unknown task"):
-            invoke(payload=[1], custom_attributes="refuse")
-    compare("Invoke", watch, {"ENDPOINT": name, **FOLDERS})
+@pytest.fixture
+def words(name):
+    return {"ENDPOINT": name, **FOLDERS, **WORK, **COPIES, **KEY}
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Let an answer be copied in parts that is not too large for a test."""
+    parts = TransferConfig(multipart_threshold=LARGE // 2, multipart_chunksize=LARGE // 2)
+    monkeypatch.setattr("airflow_async_sm.hooks._results._COPYING", parts)
+
+
+class TestInvoke:
+    @pytest.fixture
+    def invoke(self, run, name):
+        def to_its_end(**arguments):
+            defaults = {"endpoint_name": name, "custom_attributes": "echo"}
+            return run(SageMakerAsyncInvokeOperator, **(defaults | arguments))
+
+        return to_its_end
+
+    def test_as_little_as_possible(self, world, run, invoke, name, words, watch):
+        def decorated(**arguments):
+            return sagemaker_async_task(**arguments)(lambda: [1])().operator
+
+        with watch():
+            invoke(payload=[1])
+            assert run(decorated, endpoint_name=name, custom_attributes="echo") == [1]
+            result = invoke(input_location=world.put(b"1,2\n"))
+            assert SageMakerAsyncHook().read_result(result["output_location"]) == b"1,2\n"
+            with pytest.raises(InferenceFailed, match="Unknown task"):
+                invoke(payload=[1], custom_attributes="refuse")
+            world.emulator.faults.add(ReplyLost(times=1))
+            assert invoke(payload=[1], result="json") == [1]
+        assert "ListObjectsV2" in {call.operation for call in watch.calls}
+        compare("Invoke", watch, words, without=optional("Invoke"))
+
+    def test_everything(self, world, invoke, words, watch, in_parts):
+        ways = {
+            "work_prefix": replaced("s3://WORK_BUCKET/WORK_FOLDER", words),
+            "payload_transport": "s3",
+            "sse_kms_key_id": replaced("arn:aws:kms:REGION:ACCOUNT:key/KEY", words),
+            "delete_input": True,
+            "copy_to": replaced("s3://COPY_BUCKET/COPY_FOLDER/", words),
+        }
+        with watch():
+            for payload in (b"x", b"x" * LARGE):
+                answer = invoke(payload=payload, **ways)
+                assert len(world.body(answer["copied_to"])) == len(payload)
+                assert not world.exists(answer["input_location"])
+            for part in ("UploadPart", "UploadPartCopy"):
+                world.emulator.faults.add(S3Denied(operation=part, times=1))
+                with pytest.raises(RequestRejected, match="AccessDenied"):
+                    invoke(payload=b"x" * LARGE, **ways)
+            with pytest.raises(InferenceFailed, match="Unknown task"):
+                invoke(payload=[1], **ways, custom_attributes="refuse")
+        compare("Invoke", watch, words)
+
+
+class TestResultSensor:
+    @pytest.fixture
+    def look(self, run):
+        """Return a function that looks until there is an answer."""
+
+        def until_it_ends(**arguments):
+            sensor = SageMakerAsyncResultSensor(task_id="sensor", **arguments)
+            return eventually(lambda: sensor.poke({"ti": TaskInstance()})).xcom_value
+
+        return until_it_ends
+
+    def test_as_little_as_possible(self, world, look, name, words, watch):
+        slow, refused = (
+            {"output_location": reply["OutputLocation"], "failure_location": reply["FailureLocation"]}
+            for reply in (world.submit(name, mode=mode) for mode in ("slow", "refuse"))
+        )
+        with watch():
+            assert look(**slow, result="text") == "payload"
+            with pytest.raises(InferenceFailed, match="Unknown task"):
+                look(**refused)
+        compare("Result sensor", watch, words, without=optional("Result sensor"))
+
+    def test_everything(self, world, look, name, words, watch, in_parts):
+        copied = {"copy_to": replaced("s3://COPY_BUCKET/COPY_FOLDER/", words)}
+        location = world.put(b"x" * LARGE, "out/large.out")
+        world.emulator.faults.add(S3Denied(operation="UploadPartCopy", times=1))
+        # A young request's endpoint is not looked at.
+        lost = {"endpoint_name": name, "submitted_at": time.time() - 120, "expires_at": time.time() + 60}
+        places = {"output_location": location + "-none", "failure_location": f"s3://{BUCKET}/failures/none"}
+        world.control.delete_endpoint(EndpointName=name)
+        with watch():
+            with pytest.raises(RequestRejected, match="AccessDenied"):
+                look(output_location=location, **copied)
+            assert look(output_location=location, **copied)["size"] == LARGE
+            with pytest.raises(EndpointLost):
+                look(handle=lost | places)
+        compare("Result sensor", watch, words)
 
 
 @pytest.mark.parametrize("scaling", [None, {"max_instances": 2}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from datetime import UTC, datetime
 from importlib import import_module
 
@@ -201,8 +202,10 @@ class TestRequestFromElsewhere:
 
     def test_an_endpoint_that_is_gone_ends_the_wait(self, wait, world, monkeypatch):
         monkeypatch.setattr("airflow_async_sm.hooks._looks.CLOCKS_DIFFER", 0.0)
-        with pytest.raises(EndpointLost, match="Endpoint gone does not exist any more.*finds the same"):
-            wait(output_location=f"s3://{BUCKET}/never", endpoint_name="gone")
+        # What is known of an endpoint is remembered for a minute.
+        name = f"gone-{uuid.uuid4().hex[:12]}"
+        with pytest.raises(EndpointLost, match=f"Endpoint {name} does not exist any more.*finds the same"):
+            wait(output_location=f"s3://{BUCKET}/never", endpoint_name=name)
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])

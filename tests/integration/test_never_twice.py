@@ -7,8 +7,8 @@ The emulator's log has every request that was accepted, and the model writes dow
 from __future__ import annotations
 
 import json
+import os
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from tests.world import BUCKET, World
 
 pytestmark = pytest.mark.airflow_processes
 
-VICTIMS = Path(__file__).parents[1] / "victims"
+ROOT = Path(__file__).parents[2]
+VICTIMS = ROOT / "tests" / "victims"
 RUN = "run"
 
 # Airflow 2 works on SQLite with one task at a time, so it gets what is essential.
@@ -56,7 +57,9 @@ SETTINGS = {
     # The scheduler hears at once of a task whose process is gone, and triggers change hands soon.
     "AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "1",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "tests.victims.database.PATIENT",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "tests.victims.database.PATIENT",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
 }
@@ -83,16 +86,26 @@ class Stage:
 
         def seen():
             task = self.task(name, task_id)
-            over = task.state == "failed" and state != "failed" and task.try_number >= tries
-            assert not over, self.log(name, task)[-4_000:]
+            lost = task.state == "failed" != state and task.try_number >= tries
+            assert not lost, self.story(name, task_id)
             return task if (task.state, task.try_number) == (state, tries) else None
 
-        return wait_for(seen, within=within)
+        return wait_for(seen, within=within, story=lambda: self.story(name, task_id))
 
     def ended(self, name, *, within=120):
         """Wait until a run has ended; return its tasks."""
-        wait_for(lambda: self.airflow.run_state(f"never_twice_{name}", RUN) in RUN_ENDED, within=within)
+        wait_for(
+            lambda: self.airflow.run_state(f"never_twice_{name}", RUN) in RUN_ENDED,
+            within=within,
+            story=lambda: self.tasks(name),
+        )
         return self.tasks(name)
+
+    def story(self, name, task_id):
+        """What a reader of a failed test wants to know of a task."""
+        task = self.task(name, task_id)
+        logs = (f"--- try {number}\n{self.log(name, task, number)}" for number in range(1, task.try_number + 1))
+        return f"{task}\n{self.accepted(task_id)}\n{''.join(log[-3_000:] for log in logs)}"
 
     def log(self, name, task, try_number=None):
         number = try_number or task.try_number
@@ -143,11 +156,12 @@ def stage(tmp_path_factory):
         emulator.faults.add(ReplyLost(endpoint=plan["slow"], seconds=3))
         environment = {
             **SETTINGS,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "NEVER_TWICE": json.dumps(plan),
             "AIRFLOW_CONN_AWS_DEFAULT": airflow_connection(emulator.url),
         }
         with BreakableAirflow(
-            VICTIMS, environment=environment, min_heartbeat_interval=1, parallelism=8
+            VICTIMS, environment=environment, min_heartbeat_interval=1, parallelism=6
         ) as airflow:
             killer = Killer(folder / "announced", seed=5, each=2 if PARALLEL else 1, longest=3)
             killer.start()

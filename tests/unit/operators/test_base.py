@@ -141,6 +141,18 @@ class TestWaiting:
             operator(deferrable=True).execute(context)
         assert deferred.value.trigger.deadline_at == HANDLE.expires_at
 
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_airflows_own_limit_does_not_end_the_task_before_it_can_say_why(self, hook, context, deferrable):
+        hook.look_at_result.return_value = Pending()
+        op = operator(deferrable=deferrable, execution_timeout=timedelta(seconds=100))
+        if deferrable:
+            with pytest.raises(TaskDeferred) as deferred:
+                op.execute(context)
+            assert deferred.value.trigger.deadline_at == 1_090.0
+        else:
+            with pytest.raises(WaitTimedOut, match="has no answer after 90 s"):
+                op.execute(context)
+
     def test_a_blocking_wait_sleeps_between_looks(self, hook, context):
         hook.look_at_result.side_effect = [Pending(), Pending(), Settled(True)]
         op = operator(deferrable=False)
