@@ -157,3 +157,16 @@ def read_xcom(ti_key: Any, key: str) -> Any:
     except ModuleNotFoundError:  # Airflow 2.11
         module = import_module("airflow.models.xcom")
     return module.XCom.get_value(ti_key=ti_key, key=key)
+
+
+def storage_path(address: str) -> Any:
+    """
+    Return Airflow's ``ObjectStoragePath`` for a URL. Its module loads fsspec, which not every task needs.
+
+    :param address: The URL, of any store that Airflow has a way to.
+    """
+    try:
+        kind = import_module("airflow.sdk").ObjectStoragePath
+    except ModuleNotFoundError:  # Airflow 2.11
+        kind = import_module("airflow.io.path").ObjectStoragePath
+    return kind(address)

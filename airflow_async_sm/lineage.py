@@ -8,7 +8,7 @@ a task for its lineage when the task ends; loading a DAG does not load it.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
@@ -26,7 +26,7 @@ _NAMED: Final = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 _LOCAL: Final = ("file", "local")
 
 
-def lineage(handle: InvocationHandle, copied_to: str | None = None) -> OperatorLineage | None:
+def lineage(handle: InvocationHandle, copied_to: str | None = None) -> OperatorLineage[Any, Any] | None:
     """
     Return what a request read and wrote; ``None`` without OpenLineage's provider, or if that fails.
 

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from airflow_async_sm._compat import AirflowException
+from airflow_async_sm._compat import AirflowException, storage_path
 from airflow_async_sm.core.answers import (
     MAX_RESULT_BYTES,
     MODES,
@@ -76,10 +76,10 @@ class ResultSpec:
     :raises InvalidInput: one of these cannot be.
     """
 
-    result: Literal["location", "json", "text", "bytes"] | Callable[[bytes], Any] = "location"
+    result: str | Callable[[bytes], Any] = "location"
     result_schema: Any = None
     max_result_bytes: int = MAX_RESULT_BYTES
-    on_large_result: Literal["fail", "location"] = "fail"
+    on_large_result: str = "fail"
     copy_to: Any = None
 
     def __post_init__(self) -> None:
@@ -239,8 +239,6 @@ def _check_kind_of_schema(schema: Any) -> None:
 
 
 def _check_store(address: str) -> None:
-    from airflow_async_sm.hooks._results import storage_path
-
     try:
         _ = storage_path(address).fs
     except (ImportError, ValueError) as error:

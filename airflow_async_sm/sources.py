@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from airflow_async_sm._compat import storage_path
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.serializers import BINARY, Serializer, serialize
 from airflow_async_sm.core.texts import sentence
@@ -199,12 +199,8 @@ def _path(argument: str, given: Any) -> Any:
 
 
 def _object_path(url: str) -> Any:
-    try:
-        module = import_module("airflow.sdk")
-    except ImportError:  # Airflow 2.11
-        module = import_module("airflow.io.path")
     with _naming(f"payload_path {url!r}"):
-        return module.ObjectStoragePath(url)
+        return storage_path(url)
 
 
 def _local_size(path: Path, name: str) -> int:

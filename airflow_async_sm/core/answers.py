@@ -10,6 +10,7 @@ from email.message import Message
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.serializers import JSON_LINES
 from airflow_async_sm.core.uris import S3Uri
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ MAX_RESULT_BYTES: Final = 49_152
 
 _SHOWN: Final = 200
 
-_JSON_LINES: Final = frozenset(
-    f"application/{prefix}{name}" for prefix in ("", "x-") for name in ("jsonlines", "jsonl", "ndjson")
-)
 _URL: Final = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.\-]*)://(?P<rest>.*)", re.DOTALL)
 _S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
 _WITH_BUCKET: Final = frozenset({"gs", "gcs", "abfs", "abfss", "adl", "az", "wasb", "wasbs", "oss"})
@@ -105,7 +103,7 @@ def read_as(mode: str, data: bytes, content_type: str) -> Any:
     if mode == "text":
         return _decoded(data, _charset(content_type) or "utf-8")
     text = _json_text(data, content_type)
-    if _main_type(content_type) in _JSON_LINES:
+    if _main_type(content_type) in JSON_LINES:
         # A line of JSON may hold other marks that Python takes for the end of a line.
         lines = enumerate(text.split("\n"), start=1)
         return [_parsed(line, f"line {number}") for number, line in lines if line.strip()]

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from airflow_async_sm.core.limits import CONTENT_TYPE, InvalidInput
 from airflow_async_sm.core.texts import sentence
 
-__all__ = ["BINARY", "TEXT", "Serializer", "serialize"]
+__all__ = ["BINARY", "JSON_LINES", "TEXT", "Serializer", "serialize"]
 
 Serializer: TypeAlias = Callable[[Any], bytes | str]
 
@@ -22,7 +22,10 @@ BINARY: Final = "application/octet-stream"
 TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 _NPY: Final = "application/x-npy"
-_JSON_LINES: Final = frozenset({"application/jsonl", "application/jsonlines", "application/x-ndjson"})
+JSON_LINES: Final = frozenset(
+    f"application/{prefix}{name}" for prefix in ("", "x-") for name in ("jsonlines", "jsonl", "ndjson")
+)
+"""The content types of JSON values, one a line. None of them is registered, so each is in use somewhere."""
 
 _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([^\s;"]+)', re.IGNORECASE)
 _WAYS_OUT: Final = "Give JSON values, text or bytes, or a serializer that makes them."
@@ -86,7 +89,7 @@ def _written(value: Any, content_type: str) -> bytes:
         return _npy(value)
     if kind == _JSON or kind.endswith("+json"):
         text = _json_text(value) if isinstance(value, str) else _json(value)
-    elif kind in _JSON_LINES:
+    elif kind in JSON_LINES:
         text = _json_lines(value)
     elif isinstance(value, str):
         text = value

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import uuid
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from boto3.s3.transfer import TransferConfig
 
+from airflow_async_sm._compat import storage_path
 from airflow_async_sm.core.answers import ObjectFacts, copy_address, copy_target, shortened
 from airflow_async_sm.core.failures import MAX_FAILURE_BYTES, failure_text
 from airflow_async_sm.core.texts import sentence
@@ -176,15 +176,6 @@ class ResultCalls(AwsClients):
                 "connection may read the object (s3:GetObject) and decrypt it (kms:Decrypt).",
                 location=location,
             ) from error.__cause__
-
-
-def storage_path(address: str) -> Any:
-    """Return Airflow's path for a URL. Its module loads fsspec, which not every task needs."""
-    try:
-        kind = import_module("airflow.sdk").ObjectStoragePath
-    except ModuleNotFoundError:  # Airflow 2.11
-        kind = import_module("airflow.io.path").ObjectStoragePath
-    return kind(address)
 
 
 def _target(place: str) -> contextlib.AbstractContextManager[BinaryIO]:

@@ -163,7 +163,7 @@ class TestBadInput:
         def unreachable(address):
             raise OSError("no route")
 
-        monkeypatch.setattr("airflow_async_sm.hooks._results.storage_path", unreachable)
+        monkeypatch.setattr("airflow_async_sm.results.storage_path", unreachable)
         ResultSpec(copy_to="gs://bucket/a/").check()
 
     @pytest.mark.parametrize("target", ["/tmp/a/", "s3://bucket/a", None])

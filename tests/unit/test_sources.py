@@ -218,10 +218,10 @@ class TestFiles:
 def test_a_url_is_opened_by_the_airflow_that_there_is(home, storage, monkeypatch):
     def only(name):
         if name != home:
-            raise ImportError(name)
+            raise ModuleNotFoundError(name)
         return SimpleNamespace(ObjectStoragePath=ObjectStoragePath)
 
-    monkeypatch.setattr("airflow_async_sm.sources.import_module", only)
+    monkeypatch.setattr("airflow_async_sm._compat.import_module", only)
     assert open_source(payload_path="memory://box/rows.csv").read() == b"1,2\n"
 
 
