@@ -18,8 +18,8 @@ from airflow_async_sm.demo.configuration import airflow_major, environment_of_pr
 from airflow_async_sm.demo.local_airflow import WORKING_PARTS, LocalAirflow, _airflow
 
 
-def wait_for(holds, *, within, pause=0.25, story=lambda: ""):
-    """Return the first true value of ``holds()``; fail after ``within`` seconds, with what ``story()`` tells."""
+def wait_for(holds, *, within, pause=1.0, story=lambda: ""):
+    """Return the first true value of ``holds()``; fail after ``within`` seconds, and tell ``story()``."""
     give_up_at = time.monotonic() + within
     while not (value := holds()):
         assert time.monotonic() < give_up_at, f"did not happen within {within:.0f} s\n{story()}"
@@ -49,8 +49,9 @@ class BreakableAirflow(LocalAirflow):
 
     def clear(self, dag_id, run_id, *task_ids):
         """Clear tasks, as a user does on the web page."""
+        version = "v2" if airflow_major() >= 3 else "v1"
         answer = httpx.post(
-            f"{self.url}/api/{'v2' if airflow_major() >= 3 else 'v1'}/dags/{quote(dag_id)}/clearTaskInstances",
+            f"{self.url}/api/{version}/dags/{quote(dag_id)}/clearTaskInstances",
             json={
                 "dry_run": False,
                 "dag_run_id": run_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Concealed"]
+__all__ = ["Concealed", "revealed"]
 
 
 class Concealed:
@@ -21,6 +21,11 @@ class Concealed:
 
     def __repr__(self) -> str:
         return _describe(self.value)
+
+
+def revealed(value: Any) -> Any:
+    """Return a value that may be concealed, as it is."""
+    return value.value if isinstance(value, Concealed) else value
 
 
 def _describe(payload: Any) -> str:

@@ -14,7 +14,7 @@ from airflow_async_sm._compat import (
     task_decorator_factory,
 )
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.core.payloads import Concealed
+from airflow_async_sm.core.payloads import Concealed, revealed
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class _SageMakerAsyncDecoratedOperator(DecoratedOperator, SageMakerAsyncInvokeOp
     def execute(self, context: Context) -> Any:
         """Call the function, send what it returns, and wait unless told not to."""
         # Airflow has stored by now what may be seen of the arguments, and looks for assets among them.
-        self.op_args = [_seen(value) for value in self.op_args]
-        self.op_kwargs = {name: _seen(value) for name, value in self.op_kwargs.items()}
+        self.op_args = [revealed(value) for value in self.op_args]
+        self.op_kwargs = {name: revealed(value) for name, value in self.op_kwargs.items()}
         return super().execute(context)
 
     def payload_value(self, context: Context) -> Any:
@@ -135,7 +135,3 @@ def _check(function: Any, arguments: Mapping[str, Any]) -> None:
 
 def _concealed(value: Any) -> Any:
     return value if isinstance(value, Concealed) else Concealed(value)
-
-
-def _seen(value: Any) -> Any:
-    return value.value if isinstance(value, Concealed) else value

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm import metrics
 from airflow_async_sm.core.attempts import Attempt, Phase, why_anew
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.outcomes import Pending, Settled
-from airflow_async_sm.core.requests import InvocationRequest
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import (
     RecordUnreadable,
@@ -22,35 +21,16 @@ from airflow_async_sm.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_async_sm.core.requests import InvocationRequest
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+    from airflow_async_sm.operators._drafts import Draft
     from airflow_async_sm.operators._journal import Journal
     from airflow_async_sm.sources import Source
 
-__all__ = ["Draft", "Sender"]
+__all__ = ["Sender"]
 
 # Pauses, in seconds, after the service said that it is too busy to take the request.
 _THROTTLED: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Draft:
-    """
-    What a task is about to ask for.
-
-    :param request: The checked request.
-    :param fingerprint: What its input is, in short.
-    :param upload: The payload, where it has to be put to ``request.input_location`` first.
-    :param sse_kms_key_id: The key to encrypt it with there.
-    :param own_folder: Whether ``s3_output_path_extension`` is this request's alone.
-    :param transport: Why the payload goes the way it goes, for the log. May be empty.
-    """
-
-    request: InvocationRequest
-    fingerprint: str
-    upload: Source | None = None
-    sse_kms_key_id: str | None = None
-    own_folder: bool = False
-    transport: str = ""
 
 
 class Sender:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -10,28 +9,37 @@ from typing import TYPE_CHECKING, Any
 from airflow_async_sm._compat import Context
 from airflow_async_sm.collecting import CollectsAnswer
 from airflow_async_sm.core.answers import MAX_RESULT_BYTES
-from airflow_async_sm.core.attempts import ON_CLEAR, Phase, fingerprint
+from airflow_async_sm.core.attempts import ON_CLEAR, Phase
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.identities import TaskIdentity
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Outcome
-from airflow_async_sm.core.payloads import Concealed
-from airflow_async_sm.core.requests import InvocationRequest
+from airflow_async_sm.core.payloads import Concealed, revealed
 from airflow_async_sm.core.templates import optional, whole_number
-from airflow_async_sm.core.transports import plan_transport
-from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import SageMakerAsyncError
 from airflow_async_sm.links import INVOCATION_LINKS
+from airflow_async_sm.operators._drafts import Draft, draft
 from airflow_async_sm.operators._journal import Journal, journal_of
-from airflow_async_sm.operators._sender import Draft, Sender
+from airflow_async_sm.operators._sender import Sender
 from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
 from airflow_async_sm.sources import as_input_location, open_source
 from airflow_async_sm.triggers.inference import ON_403, SageMakerAsyncInferenceTrigger
 
 if TYPE_CHECKING:
-    from airflow_async_sm.sources import Source
+    pass
 
 __all__ = ["SageMakerAsyncInvokeOperator"]
+
+# Members of a request that a task is given as texts, and as numbers.
+_TEXTS = (
+    "content_type",
+    "accept",
+    "custom_attributes",
+    "inference_id",
+    "s3_output_path_extension",
+    "filename",
+)
+_NUMBERS = ("request_ttl", "invocation_timeout")
 
 
 class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[InvocationHandle]):
@@ -224,6 +232,11 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         for name, allowed in (("on_clear", ON_CLEAR), ("on_403", ON_403)):
             if (value := getattr(self, name)) not in allowed:
                 raise InvalidInput(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
+        if self.delete_input and not self.wait_for_completion:
+            raise InvalidInput(
+                "delete_input is given with wait_for_completion=False: nobody would be there to delete the "
+                "upload after the answer has come. Leave it out."
+            )
         self.check_result()
         _ = self.hook.expected_bucket_owner
         payload = self.payload_value(context)
@@ -240,15 +253,21 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
             raise InvalidInput(
                 f"serializer is given with {location!r}, which is sent as it is. Leave it out."
             )
-        source = None
-        if location is None:
-            content_type = optional("content_type", self.content_type)
-            source = open_source(payload, path, content_type, self.serializer)
-        return self._draft(source, location, TaskIdentity.of(context["ti"]))
+        members = {name: optional(name, getattr(self, name)) for name in _TEXTS}
+        members |= {name: _number(name, getattr(self, name)) for name in _NUMBERS}
+        return draft(
+            {"endpoint_name": self.endpoint_name, **members},
+            payload=location or open_source(payload, path, members["content_type"], self.serializer),
+            identity=TaskIdentity.of(context["ti"]),
+            members=self.hook.invoke_members,
+            payload_transport=self.payload_transport,
+            work_prefix=self._work_prefix,
+            sse_kms_key_id=optional("sse_kms_key_id", self.sse_kms_key_id),
+        )
 
     def payload_value(self, context: Context) -> Any:  # noqa: ARG002 - others make it of their task
         """Return what ``payload`` was rendered to; ``None`` if it is not given."""
-        return optional("payload", _seen(self.payload))
+        return optional("payload", revealed(self.payload))
 
     def submit(self, request: Draft, context: Context) -> InvocationHandle:
         """Take up the request of an earlier try, or send a new one."""
@@ -298,63 +317,6 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         again = None if journal.keeps else "A retry of the task submits a new request."
         return self.answer_error(self.hook, handle, outcome, again=again)
 
-    def _draft(self, source: Source | None, location: str | None, identity: TaskIdentity) -> Draft:
-        """Return the request as it will be sent, with the payload in it or put below the work prefix."""
-        given_folder = optional("s3_output_path_extension", self.s3_output_path_extension)
-        fixed: dict[str, Any] = {
-            "endpoint_name": self.endpoint_name,
-            "content_type": optional("content_type", self.content_type),
-            "accept": optional("accept", self.accept),
-            "custom_attributes": optional("custom_attributes", self.custom_attributes)
-            or identity.custom_attributes,
-            "request_ttl": _number("request_ttl", self.request_ttl),
-            "invocation_timeout": _number("invocation_timeout", self.invocation_timeout),
-            "filename": optional("filename", self.filename),
-        }
-        inference_id = optional("inference_id", self.inference_id) or str(uuid.uuid4())
-        members = self.hook.invoke_members
-        body, transport, upload = None, "", None
-        if source is not None:
-            fixed["content_type"] = source.content_type
-        mark = fingerprint(
-            **fixed,
-            s3_output_path_extension=given_folder,
-            input=location if source is None else source.digest(),
-        )
-        if source is not None:
-            work_prefix = self._work_prefix
-            plan = plan_transport(
-                source.size,
-                wanted=self.payload_transport,
-                can_inline="Body" in members,
-                work_prefix=work_prefix,
-            )
-            if plan.inline:
-                body = source.read()
-                transport = f"The payload is sent in the request: {plan.reason}."
-            else:
-                # The same payload has the same place: a retry puts nothing beside it.
-                upload = source
-                place = S3Uri.parse(str(work_prefix), argument="work_prefix")
-                location = str(place.join("inputs", identity.folder, mark))
-                transport = f"The payload is put to {location}: {plan.reason}."
-        own_folder = given_folder is None and "S3OutputPathExtension" in members
-        own = f"{identity.folder}/{uuid.uuid4().hex[:12]}" if own_folder else None
-        return Draft(
-            request=InvocationRequest(
-                **fixed,
-                body=body,
-                input_location=location,
-                inference_id=inference_id,
-                s3_output_path_extension=given_folder or own,
-            ),
-            fingerprint=mark,
-            upload=upload,
-            sse_kms_key_id=optional("sse_kms_key_id", self.sse_kms_key_id),
-            own_folder=own_folder,
-            transport=transport,
-        )
-
     @property
     def _work_prefix(self) -> str | None:
         """The folder for uploads and records: the argument, else the connection's."""
@@ -386,16 +348,10 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         method is the one that plain and mapped tasks have in common.
         """
         super()._do_render_template_fields(parent, *args, **kwargs)
-        if parent is not self:
-            return
-        for name in self.concealed_fields:
+        for name in self.concealed_fields if parent is self else ():
             value = getattr(self, name)
             if value is not None and not isinstance(value, Concealed):
                 setattr(self, name, Concealed(value))
-
-
-def _seen(value: Any) -> Any:
-    return value.value if isinstance(value, Concealed) else value
 
 
 def _number(argument: str, value: Any) -> int | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_async_sm._compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
+    BaseOperatorLink,
     BaseSensorOperator,
     Context,
     PokeReturnValue,
@@ -57,7 +58,7 @@ class SageMakerAsyncBaseSensor(WaitsForAws, BaseSensorOperator):
         connection's.
     """
 
-    operator_extra_links = ENDPOINT_LINKS
+    operator_extra_links: Sequence[BaseOperatorLink] = ENDPOINT_LINKS
     template_fields: Sequence[str] = ("aws_conn_id", "region_name", "verify")
 
     # The wait that goes on in this process.

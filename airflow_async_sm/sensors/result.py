@@ -118,7 +118,7 @@ class SageMakerAsyncResultSensor(CollectsAnswer, SageMakerAsyncBaseSensor):
         *_KNOWN,
         "copy_to",
     )
-    operator_extra_links = INVOCATION_LINKS  # type: ignore[assignment]
+    operator_extra_links = INVOCATION_LINKS
     handle_type = InvocationHandle
 
     def __init__(

@@ -64,6 +64,8 @@ def broken(_):
         ({"payload": b"x" * 128_001, "payload_transport": "inline"}, "payload_transport is 'inline', but"),
         ({"payload_transport": "s3", "work_prefix": "work"}, "work_prefix is 'work'; expected s3://"),
         ({"work_prefix": "None"}, "work_prefix is the text 'None'"),
+        ({"delete_input": True, "wait_for_completion": False}, "delete_input is given with"),
+        (NONE | {"input_location": "s3://b/in", "serializer": str}, "serializer is given with 's3://b/in'"),
         # Members of the request
         ({"request_ttl": 59}, "request_ttl is 59 seconds; SageMaker accepts 60 to 21,600"),
         ({"request_ttl": 21_601}, "request_ttl is 21,601 seconds"),

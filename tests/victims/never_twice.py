@@ -169,10 +169,11 @@ with dag("cleared"):
     victim("cleared_deferred", "deferred", asks=held)
     victim("cleared_fresh", "deferred", asks=held, on_clear="fresh")
     victim("cleared_success")
-    if PLAN["parallel"]:
-        victim("cleared_running", asks=held)
+    victim("cleared_running", asks=held)
 
-with dag("triggerer"):
-    for number in range(PLAN["triggerer"]):
+with dag("waiting"):
+    for number in range(PLAN["waiting"]):
         victim(f"waits_{number}", "deferred", asks={"held": True})
+
+with dag("hopeless"):
     victim("hopeless", "deferred", asks={"held": True}, timeout=PLAN["deadline"])

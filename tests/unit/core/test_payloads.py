@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_async_sm.core.payloads import Concealed
+from airflow_async_sm.core.payloads import Concealed, revealed
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from airflow_async_sm.core.payloads import Concealed
 def test_a_concealed_payload_shows_kind_and_size_only(payload, description):
     concealed = Concealed(payload)
     assert str(concealed) == repr(concealed) == description
-    assert concealed.value == payload
+    assert revealed(concealed) == revealed(payload) == payload

@@ -13,8 +13,9 @@ from airflow_async_sm.core.identities import TaskIdentity
 from airflow_async_sm.core.requests import InvocationRequest
 from airflow_async_sm.exceptions import RequestRejected, SubmissionUnconfirmed, Throttled
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+from airflow_async_sm.operators._drafts import Draft
 from airflow_async_sm.operators._journal import journal_of
-from airflow_async_sm.operators._sender import Draft, Sender
+from airflow_async_sm.operators._sender import Sender
 
 LOG = logging.getLogger("tests.sender")
 REPLY = InvocationHandle(
