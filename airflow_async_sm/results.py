@@ -204,8 +204,8 @@ class _TooLarge(Exception):
 
 def _paid(location: str) -> str:
     return (
-        f"The answer is {location}, and its inference is paid for. Where the task re-attaches, which is the "
-        "default, clearing it reads the same object and submits nothing."
+        f"The answer is {location}, and its inference is paid for. Clearing the task reads the same object "
+        "and submits nothing, where the task remembers its request and on_clear is 'reattach'."
     )
 
 

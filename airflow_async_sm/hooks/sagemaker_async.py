@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import ClientError
@@ -21,8 +21,6 @@ from airflow_async_sm.hooks._translate import submission
 from airflow_async_sm.hooks._uploads import UploadCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow_async_sm.core.requests import InvocationRequest
 
 __all__ = ["SageMakerAsyncHook"]
@@ -92,8 +90,8 @@ class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, RecordCalls, Prefl
         :raises SubmissionUnconfirmed: the reply was lost; it may have been accepted.
         """
         inference_id = request.inference_id or str(uuid.uuid4())
+        self.check_members(request)
         arguments = replace(request, inference_id=inference_id).to_api()
-        self._check_members(arguments)
         submitted_at = time.time()
         with submission(f"request {inference_id} to endpoint {request.endpoint_name}"):
             reply = self._runtime.invoke_endpoint_async(**arguments)
@@ -106,8 +104,14 @@ class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, RecordCalls, Prefl
                 expires_at=request.expires_at(submitted_at),
             )
 
-    def _check_members(self, arguments: Mapping[str, Any]) -> None:
-        if unknown := sorted(set(arguments) - self.invoke_members):
+    def check_members(self, request: InvocationRequest) -> None:
+        """
+        Raise unless the loaded boto3 can send all that a request says.
+
+        :param request: The request.
+        :raises RequestRejected: it is too old for a member.
+        """
+        if unknown := sorted(set(request.to_api()) - self.invoke_members):
             raise RequestRejected(
                 f"The installed boto3 {boto3.__version__} cannot send {', '.join(unknown)}. "
                 "Body needs boto3 1.43.29, S3OutputPathExtension and Filename need 1.42.54. Update boto3"

@@ -72,8 +72,8 @@ class Sender:
         :param draft: What is asked for.
         :raises RecordUnreadable: it cannot be said whether there is an earlier request, or not be written
             down what is asked for.
-        :raises SubmissionUnconfirmed: the reply was lost, and the request has no folder of its own to be
-            found in.
+        :raises SubmissionUnconfirmed: the reply was lost, and it is not known in which folder of its own the
+            request could be found.
         """
         found = self._journal.read()
         why = why_anew(
@@ -116,6 +116,7 @@ class Sender:
         if draft.upload is not None:
             self._upload(draft.upload, draft)
         intent = self._intent(draft, output)
+        self._name_the_gaps(intent)
         attempt = (
             None
             if intent is None
@@ -144,6 +145,19 @@ class Sender:
         self._write(Attempt(fingerprint=draft.fingerprint, max_tries=self._max_tries, handle=handle))
         metrics.count("submitted")
         return handle
+
+    def _name_the_gaps(self, intent: InvocationHandle | None) -> None:
+        if not self._journal.keeps:
+            self._log.info(
+                "Nothing remembers this request between tries, because there is neither Airflow's task "
+                "state store (3.3) nor a work_prefix: a retry of the task submits a new request."
+            )
+        if intent is None:
+            self._log.info(
+                "If the worker dies, or the reply is lost, after the submission and before the reply is "
+                "recorded, the request cannot be found again: it has no output folder of its own, or it is not "
+                "known where that is (sagemaker:DescribeEndpoint)."
+            )
 
     def _upload(self, source: Source, draft: Draft) -> None:
         location = str(draft.request.input_location)

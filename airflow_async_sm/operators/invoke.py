@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_async_sm._compat import Context
 from airflow_async_sm.collecting import CollectsAnswer
@@ -24,9 +24,6 @@ from airflow_async_sm.operators._sender import Sender
 from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
 from airflow_async_sm.sources import as_input_location, open_source
 from airflow_async_sm.triggers.inference import ON_403, SageMakerAsyncInferenceTrigger
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["SageMakerAsyncInvokeOperator"]
 
@@ -136,7 +133,8 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
     :raises EndpointNotReady: the endpoint is still being created.
     :raises ServiceUnavailable: AWS could not be reached or is busy; nothing was submitted.
     :raises RecordUnreadable: the record of an earlier request is there, but cannot be read.
-    :raises SubmissionUnconfirmed: the reply was lost, and the request has no folder of its own. Not retried.
+    :raises SubmissionUnconfirmed: the reply was lost, and the request has no folder of its own, or it is not
+        known where (that takes ``sagemaker:DescribeEndpoint``). Not retried.
     :raises InferenceFailed: the failure object is there; its text is in the message. There is a subclass for
         each kind of failure; those that a retry cannot help are not retried.
     :raises InferenceExpired: nothing can arrive any more.
@@ -255,7 +253,7 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
             )
         members = {name: optional(name, getattr(self, name)) for name in _TEXTS}
         members |= {name: _number(name, getattr(self, name)) for name in _NUMBERS}
-        return draft(
+        drafted = draft(
             {"endpoint_name": self.endpoint_name, **members},
             payload=location or open_source(payload, path, members["content_type"], self.serializer),
             identity=TaskIdentity.of(context["ti"]),
@@ -264,6 +262,8 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
             work_prefix=self._work_prefix,
             sse_kms_key_id=optional("sse_kms_key_id", self.sse_kms_key_id),
         )
+        self.hook.check_members(drafted.request)
+        return drafted
 
     def payload_value(self, context: Context) -> Any:  # noqa: ARG002 - others make it of their task
         """Return what ``payload`` was rendered to; ``None`` if it is not given."""

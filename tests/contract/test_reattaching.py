@@ -10,6 +10,7 @@ from airflow_async_sm.emulator.settings.faults import ReplyLost
 from airflow_async_sm.exceptions import (
     InferenceFailed,
     RecordUnreadable,
+    RequestRejected,
     ResultInvalid,
     SubmissionUnconfirmed,
     WaitTimedOut,
@@ -223,9 +224,21 @@ class TestLostReply:
             task.again()
         assert task.requests == 1
 
+    def test_a_member_that_boto3_does_not_know_is_refused_before_anything_is_uploaded(
+        self, task, monkeypatch, world
+    ):
+        members = frozenset(
+            {"InputLocation", "InferenceId", "ContentType", "CustomAttributes", "EndpointName"}
+        )
+        monkeypatch.setattr(hook_type(), "invoke_members", members)
+        with pytest.raises(RequestRejected, match="cannot send Filename"):
+            task.again(filename="a.json", work_prefix=f"s3://{BUCKET}/refused")
+        assert world.s3.list_objects_v2(Bucket=BUCKET, Prefix="refused/")["KeyCount"] == 0
+        assert task.requests == 0
+
 
 class TestMemory:
-    def test_without_one_each_try_makes_a_request_and_says_so(self, forgetful, caplog):
+    def test_without_one_each_try_makes_a_request_and_says_so(self, forgetful):
         for _ in range(2):
             with pytest.raises(WaitTimedOut, match="submits a new request"):
                 forgetful.again(custom_attributes="slow", timeout=0.1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 FOLDER = Path(os.environ["FOLDER"])
 # Nobody waits longer for a release that does not come.
-PATIENCE = 120.0
+PATIENCE = 600.0
 
 
 class Calls:

@@ -107,12 +107,15 @@ class TestIntent:
         assert remembered(store).phase is Phase.ENDED
 
     @pytest.mark.parametrize("output", [{}, {"S3FailurePath": "s3://bucket/failures"}])
-    def test_there_is_none_where_nobody_can_say_where_the_answer_would_be(self, sender, hook, store, output):
+    def test_there_is_none_where_nobody_can_say_where_the_answer_would_be(
+        self, sender, hook, store, output, caplog
+    ):
         hook.check_endpoint.return_value = output
         hook.invoke_endpoint_async.side_effect = SubmissionUnconfirmed("lost")
-        with pytest.raises(SubmissionUnconfirmed):
+        with caplog.at_level("INFO", LOG.name), pytest.raises(SubmissionUnconfirmed):
             sender.send(draft())
         assert store == {}
+        assert "the request cannot be found again" in caplog.text
 
 
 class TestTooBusy:
