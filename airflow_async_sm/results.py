@@ -18,10 +18,9 @@ from airflow_async_sm.core.answers import (
     as_json,
     copy_address,
     read_as,
-    shortened,
 )
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.core.texts import sentence
+from airflow_async_sm.core.texts import sentence, shortened
 from airflow_async_sm.exceptions import ResultInvalid, ResultTooLarge
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.serializers import JSON_LINES
+from airflow_async_sm.core.texts import shortened
 from airflow_async_sm.core.uris import S3Uri
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ __all__ = [
     "copy_address",
     "copy_target",
     "read_as",
-    "shortened",
 ]
 
 MODES: Final = ("location", "json", "text", "bytes")
@@ -34,8 +34,6 @@ MODES: Final = ("location", "json", "text", "bytes")
 
 MAX_RESULT_BYTES: Final = 49_152
 """Default size limit of a value in XCom: 48 KiB, which is 64 KiB as base64."""
-
-_SHOWN: Final = 200
 
 _URL: Final = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.\-]*)://(?P<rest>.*)", re.DOTALL)
 _S3_SCHEMES: Final = frozenset({"s3", "s3a", "s3n"})
@@ -126,15 +124,6 @@ def as_json(value: Any) -> tuple[Any, int]:
         raise Unfit("it holds half a surrogate pair, which is no character.") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise Unfit(f"JSON cannot hold it: {shortened(str(error))}.") from None
-
-
-def shortened(text: str) -> str:
-    """
-    Return a text, or its first 200 characters.
-
-    :param text: What others say, perhaps of a value that must not be seen.
-    """
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def copy_address(copy_to: Any) -> str:

@@ -18,7 +18,7 @@ from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.records import Record, check_text
 
-__all__ = ["ON_CLEAR", "Attempt", "Phase", "fingerprint", "why_anew"]
+__all__ = ["ON_CLEAR", "Attempt", "Phase", "Tries", "fingerprint", "why_anew"]
 
 ON_CLEAR: Final = ("reattach", "fresh")
 
@@ -35,29 +35,58 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tries(Record):
+    """
+    How a task stands with its tries, which tells a retry from everything else that runs a task again.
+
+    Clearing a task gives it ``retries`` more tries from there on, so ``max_tries`` changes. A run that was
+    deleted and made again begins to count anew.
+
+    :param number: Which try this is.
+    :param most: The task's ``max_tries``.
+    :param retries: The task's ``retries``.
+    """
+
+    number: int
+    most: int
+    retries: int
+
+    def __post_init__(self) -> None:
+        for field in ("number", "most", "retries"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InvalidInput(f"Tries.{field} is {value!r}; a whole number is needed.")
+
+    def is_retry_after(self, earlier: Tries) -> bool:
+        """Return whether Airflow came from an earlier try to this one by itself."""
+        settings = (self.most, self.retries) == (earlier.most, earlier.retries)
+        return settings and self.number > earlier.number
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt(Record):
     """
     One request of one task.
 
     :param fingerprint: What :func:`fingerprint` returned for its input.
-    :param max_tries: The task's ``max_tries`` at that time. Airflow raises it when a task is cleared.
+    :param tries: How the task stood with its tries at that time.
     :param handle: The request. Before the reply has come, its locations are folders of its own.
     :param phase: How far the task came with it.
     """
 
     fingerprint: str
-    max_tries: int
+    tries: Tries
     handle: InvocationHandle
     phase: Phase = Phase.OPEN
 
     def __post_init__(self) -> None:
         check_text("Attempt", "fingerprint", self.fingerprint)
-        if isinstance(self.max_tries, bool) or not isinstance(self.max_tries, int):
-            raise InvalidInput(f"Attempt.max_tries is {self.max_tries!r}; a whole number is needed.")
-        if isinstance(self.handle, Mapping):
-            object.__setattr__(self, "handle", InvocationHandle.from_dict(self.handle))
-        if not isinstance(self.handle, InvocationHandle):
-            raise InvalidInput(f"Attempt.handle is {type(self.handle).__name__}; a dictionary is needed.")
+        for field, kind in (("tries", Tries), ("handle", InvocationHandle)):
+            value = getattr(self, field)
+            if isinstance(value, Mapping):
+                object.__setattr__(self, field, kind.from_dict(value))
+            elif not isinstance(value, kind):
+                raise InvalidInput(f"Attempt.{field} is {type(value).__name__}; a dictionary is needed.")
         try:
             object.__setattr__(self, "phase", Phase(self.phase))
         except ValueError as error:
@@ -77,29 +106,33 @@ def fingerprint(**input_: Any) -> str:
     :param input_: All that makes the request what it is, as JSON values: the digest of the payload, not the
         payload; not what only names the request.
     """
-    written = json.dumps(input_, sort_keys=True, separators=(",", ":"))
+    # What is no JSON value is refused later, where it is named.
+    written = json.dumps(input_, sort_keys=True, separators=(",", ":"), default=repr)
     return hashlib.sha256(written.encode()).hexdigest()[:32]
 
 
-def why_anew(found: Attempt | None, *, fingerprint: str, max_tries: int, on_clear: str) -> str:
+def why_anew(found: Attempt | None, *, fingerprint: str, tries: Tries, on_clear: str) -> str:
     """
     Return why a task that runs again makes a new request; empty: it takes up the one that it has.
 
     :param found: What is remembered of an earlier request.
     :param fingerprint: The input as it is now.
-    :param max_tries: The task's ``max_tries`` now. Where it has changed, the task was cleared.
+    :param tries: How the task stands with its tries now. Where that is no retry, the task was cleared, or its
+        run was made again.
     :param on_clear: ``"reattach"`` or ``"fresh"``: what clearing means while the end has not been seen.
     """
     if found is None:
         return "nothing is known of an earlier one"
     earlier = f"the earlier one, {found.handle.inference_id},"
-    cleared = found.max_tries != max_tries
+    cleared = not tries.is_retry_after(found.tries)
     if found.phase is Phase.ENDED:
         return f"{earlier} failed"
     if found.fingerprint != fingerprint:
         return f"{earlier} was for another input"
     if cleared and found.phase is Phase.COLLECTED:
-        return f"{earlier} was answered, and the task was cleared since"
+        return (
+            f"{earlier} was answered, and this is no retry: the task was cleared, or its run was made again"
+        )
     if cleared and on_clear == "fresh":
         return f"the task was cleared, and on_clear is 'fresh'; {earlier} goes on unseen"
     return ""

@@ -42,6 +42,8 @@ class AwsParams(Record):
                 f"botocore_config cannot be stored while the task is deferred ({error}). Give a dictionary "
                 "of JSON values, as arguments of botocore.config.Config."
             ) from error
+        if not isinstance(stored.get("proxies") or {}, dict):
+            raise InvalidInput("botocore_config['proxies'] is no dictionary; give addresses by their scheme.")
         if any("@" in str(address) for address in (stored.get("proxies") or {}).values()):
             raise InvalidInput(
                 "botocore_config['proxies'] holds a password, and would be stored in clear text. Put it into "

@@ -278,7 +278,8 @@ _TITLE: Final = re.compile(r"<title>([^<]{1,80})</title>", re.IGNORECASE)
 _RECEIVED: Final = re.compile(r"\A(?:ClientError: )?Received (?:client|server) error \(([45]\d\d)\) from")
 # What a server says of itself, in an answer that is for bad requests by custom.
 _OWN_TROUBLE: Final = re.compile(
-    r"\b(internal|unavailable|overloaded|busy|loading|not ready|timed? ?out|exception|traceback|errno"
+    r"\b(internal|unavailable|overloaded|busy|loading|not (yet )?(ready|available)"
+    r"|timed? ?out|exception|traceback|errno"
     r"|(inference|prediction|generation|processing) (failed|error))\b",
     re.IGNORECASE,
 )

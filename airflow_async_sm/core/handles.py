@@ -52,6 +52,7 @@ class InvocationHandle(Record):
         ``NEVER``: it is not known when that is, of a request made elsewhere.
     :param input_location: S3 URI of the payload; ``None``: it was sent inline, or is not known.
     :param uploaded: Whether the payload was put there for this request alone.
+    :param endpoint_region: AWS region of the endpoint; ``None``: not known, of a request made elsewhere.
     """
 
     endpoint_name: str | None = None
@@ -62,6 +63,7 @@ class InvocationHandle(Record):
     expires_at: float
     input_location: str | None = None
     uploaded: bool = False
+    endpoint_region: str | None = None
 
     def __post_init__(self) -> None:
         check_text("InvocationHandle", "endpoint_name", self.endpoint_name, optional=True)
@@ -71,6 +73,7 @@ class InvocationHandle(Record):
         check_time("InvocationHandle", "submitted_at", self.submitted_at)
         check_time("InvocationHandle", "expires_at", self.expires_at)
         check_text("InvocationHandle", "input_location", self.input_location, optional=True)
+        check_text("InvocationHandle", "endpoint_region", self.endpoint_region, optional=True)
         if not isinstance(self.uploaded, bool):
             raise InvalidInput(f"InvocationHandle.uploaded is {self.uploaded!r}; True or False is needed.")
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, Final, NoReturn, TypeAlias
 
 from airflow_async_sm.core.limits import CONTENT_TYPE, InvalidInput
-from airflow_async_sm.core.texts import sentence
+from airflow_async_sm.core.texts import sentence, shortened
 
 __all__ = ["BINARY", "JSON_LINES", "TEXT", "Serializer", "serialize"]
 
@@ -65,11 +65,13 @@ def _called(serializer: Any, value: Any) -> bytes | str:
         raise InvalidInput(f"serializer is {serializer!r}; give a function that returns bytes or text.")
     try:
         made = serializer(value)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - somebody else's function may raise anything
+        # The trace shows where it happened. The error's own text may quote the payload, so it is cut.
+        trace = RuntimeError(f"{name} raised {type(error).__name__}").with_traceback(error.__traceback__)
         raise InvalidInput(
             f"serializer {name} failed on a payload of type {type(value).__name__}: "
-            f"{type(error).__name__}: {sentence(str(error))}"
-        ) from error
+            f"{type(error).__name__}: {sentence(shortened(str(error)))}"
+        ) from trace
     if not isinstance(made, bytes | bytearray | memoryview | str):
         raise InvalidInput(
             f"serializer {name} returned {type(made).__name__}; it has to return bytes or text."

@@ -95,6 +95,12 @@ class AwsClients(AwsBaseHook):
                 hook = _SHARED[key] = cls.from_params(params)
         return hook
 
+    def retire(self) -> None:
+        """Let whoever asks for a shared hook from now on get a new one."""
+        with _MAKING:
+            for key in [key for key, hook in _SHARED.items() if hook is self]:
+                del _SHARED[key]
+
     @cached_property
     def _session(self) -> boto3.session.Session:
         session: boto3.session.Session = self.get_session(region_name=self.region_name)

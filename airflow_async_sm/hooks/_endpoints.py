@@ -37,9 +37,16 @@ class EndpointCalls(AwsClients):
     what an earlier attempt deleted is not missed.
     """
 
-    def describe_endpoint(self, endpoint_name: str) -> dict[str, Any] | None:
-        """Return what DescribeEndpoint says, or ``None`` if there is no such endpoint."""
-        return self._describe(self._sagemaker_looking.describe_endpoint, EndpointName=endpoint_name)
+    def describe_endpoint(self, endpoint_name: str, *, patiently: bool = False) -> dict[str, Any] | None:
+        """
+        Return what DescribeEndpoint says, or ``None`` if there is no such endpoint.
+
+        :param endpoint_name: Name of the endpoint.
+        :param patiently: Try again where AWS is busy, as the connection's settings say. Who looks again
+            anyway does without.
+        """
+        client = self._sagemaker if patiently else self._sagemaker_looking
+        return self._describe(client.describe_endpoint, EndpointName=endpoint_name)
 
     def describe_endpoint_config(self, endpoint_config_name: str) -> dict[str, Any] | None:
         """Return what DescribeEndpointConfig says, or ``None`` if there is no such configuration."""

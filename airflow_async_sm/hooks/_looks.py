@@ -117,7 +117,7 @@ class LookCalls(EndpointCalls):
         known = self._endpoint(handle)
         if known is None:
             return seen
-        if lost := _why_lost(handle, known):
+        if lost := _why_lost(handle, known, self.region):
             # The object may have come after the look at its place and before the endpoint's end.
             seen = self._look_at_objects(handle, patient=patient)
             return Settled(succeeded=False, detail=lost) if isinstance(seen, Pending) else seen
@@ -133,7 +133,7 @@ class LookCalls(EndpointCalls):
         :param handle: The request.
         """
         known = self._endpoint(handle)
-        return "" if known is None else _why_lost(handle, known)
+        return "" if known is None else _why_lost(handle, known, self.region)
 
     def _look_at_objects(self, handle: InvocationHandle, *, patient: bool) -> Observation:
         """Look for both objects. Where both are there, the output is what counts."""
@@ -261,14 +261,16 @@ class LookCalls(EndpointCalls):
         return replace(known, seen_at=known.asked_at, description=description)
 
 
-def _why_lost(handle: InvocationHandle, known: _Endpoint) -> str:
+def _why_lost(handle: InvocationHandle, known: _Endpoint, region: str) -> str:
     """Return why nothing can come any more from an endpoint; empty: as far as is known it can."""
     # What was seen earlier may be from before it was made.
     if known.seen_at is None or known.seen_at - handle.submitted_at < CLOCKS_DIFFER:
         return ""
     description = known.description
     if description is None:
-        return f"Endpoint {handle.endpoint_name} does not exist any more."
+        # In another region it never was.
+        here = handle.endpoint_region == region
+        return f"Endpoint {handle.endpoint_name} does not exist any more." if here else ""
     status = description["EndpointStatus"]
     # What took the request was in service. What is being created now is another.
     if status == CREATING or description["CreationTime"].timestamp() - handle.submitted_at > CLOCKS_DIFFER:

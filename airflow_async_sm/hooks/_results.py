@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from boto3.s3.transfer import TransferConfig
 
 from airflow_async_sm._compat import storage_path
-from airflow_async_sm.core.answers import ObjectFacts, copy_address, copy_target, shortened
+from airflow_async_sm.core.answers import ObjectFacts, copy_address, copy_target
 from airflow_async_sm.core.failures import MAX_FAILURE_BYTES, failure_text
-from airflow_async_sm.core.texts import sentence
+from airflow_async_sm.core.texts import sentence, shortened
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import RequestRejected, ResultUnreadable, SageMakerAsyncError
 from airflow_async_sm.hooks._clients import AwsClients

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -12,6 +13,7 @@ from botocore.exceptions import (
     HTTPClientError,
     NoRegionError,
     ParamValidationError,
+    SSLError,
 )
 
 from airflow_async_sm.core.limits import InvalidInput
@@ -61,6 +63,19 @@ _CREDENTIAL_CODES: Final = frozenset(
 )
 
 
+_HANDSHAKE_REASONS: Final = frozenset(
+    {
+        "NO_PROTOCOLS_AVAILABLE",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE",
+        "TLSV1_ALERT_PROTOCOL_VERSION",
+        "TLSV1_UNRECOGNIZED_NAME",
+        "UNSUPPORTED_PROTOCOL",
+        "WRONG_VERSION_NUMBER",
+    }
+)
+"""OpenSSL's reasons that can only come up before the first byte of a request."""
+
+
 def error_code(error: ClientError) -> str:
     """Return the service's own code of an error, for example ``ValidationException``."""
     return str(error.response.get("Error", {}).get("Code", ""))
@@ -71,9 +86,14 @@ def status_code(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def are_no_credentials(error: BaseException) -> bool:
+    """Return whether an error says that the credentials are no good, or not any more."""
+    return isinstance(error, ClientError) and error_code(error) in _CREDENTIAL_CODES
+
+
 def is_denial(error: BaseException) -> bool:
     """Return whether an error says that a right is missing, and not that the credentials are no good."""
-    if not isinstance(error, ClientError) or error_code(error) in _CREDENTIAL_CODES:
+    if not isinstance(error, ClientError) or are_no_credentials(error):
         return False
     return status_code(error) == 403 or error_code(error) in ("AccessDenied", "AccessDeniedException")
 
@@ -141,5 +161,20 @@ def unconfirmed(subject: str, reason: str) -> SubmissionUnconfirmed:
 def _may_have_been_accepted(cause: BaseException | None) -> bool:
     if isinstance(cause, ClientError):
         return status_code(cause) >= 500 and error_code(cause) not in _THROTTLING_CODES
+    if isinstance(cause, SSLError):
+        return not _is_handshake(cause)
     # A connection that could not be made is a ConnectionError, which is not an HTTPClientError.
     return isinstance(cause, HTTPClientError)
+
+
+def _is_handshake(error: SSLError) -> bool:
+    """Return whether TLS failed before anything could be sent. botocore has one class for all of it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(cause, ssl.SSLError):
+            return cause.reason in _HANDSHAKE_REASONS
+        inner = getattr(cause, "kwargs", {}).get("error") or next(iter(cause.args), None)
+        cause = inner if isinstance(inner, BaseException) else cause.__cause__ or cause.__context__
+    return False

@@ -60,7 +60,7 @@ class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, RecordCalls, Prefl
         :raises EndpointNotReady: it is being created.
         """
         try:
-            description = self.describe_endpoint(endpoint_name)
+            description = self.describe_endpoint(endpoint_name, patiently=True)
         except RequestRejected as error:
             if not isinstance(error.__cause__, ClientError):
                 raise
@@ -102,6 +102,7 @@ class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, RecordCalls, Prefl
                 failure_location=reply.get("FailureLocation") or None,
                 submitted_at=submitted_at,
                 expires_at=request.expires_at(submitted_at),
+                endpoint_region=self.region,
             )
 
     def check_members(self, request: InvocationRequest) -> None:

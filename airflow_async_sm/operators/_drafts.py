@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_async_sm.core.attempts import fingerprint
+from airflow_async_sm.core.limits import KMS_KEY_ID, InvalidInput
 from airflow_async_sm.core.requests import InvocationRequest
 from airflow_async_sm.core.transports import plan_transport
 from airflow_async_sm.core.uris import S3Uri
@@ -49,6 +50,7 @@ def draft(
     payload_transport: str = "auto",
     work_prefix: str | None = None,
     sse_kms_key_id: str | None = None,
+    reached: Mapping[str, Any] | None = None,
 ) -> Draft:
     """
     Return a request as it will be sent, with the payload in it or to be put below the work prefix.
@@ -61,9 +63,18 @@ def draft(
     :param payload_transport: ``auto``, ``inline`` or ``s3``.
     :param work_prefix: S3 URI of the folder for uploads.
     :param sse_kms_key_id: The key to encrypt an upload with.
+    :param reached: Where the endpoint is looked for. The same name elsewhere is another endpoint.
     :raises InvalidInput: a member is outside its limits, or the payload cannot be sent.
     """
     fixed = dict(given)
+    if sse_kms_key_id is not None:
+        KMS_KEY_ID.check("sse_kms_key_id", sse_kms_key_id)
+    if fixed.get("filename") is not None and fixed.get("s3_output_path_extension") is not None:
+        raise InvalidInput(
+            "s3_output_path_extension and filename together give every request of the task the same output "
+            "object, so an earlier answer would be taken for a new one. Leave one of them out; copy_to "
+            "puts a copy under a name of your own."
+        )
     inference_id = fixed.pop("inference_id", None) or str(uuid.uuid4())
     folder = fixed.pop("s3_output_path_extension", None)
     fixed["custom_attributes"] = fixed.get("custom_attributes") or identity.custom_attributes
@@ -71,7 +82,8 @@ def draft(
     if not isinstance(payload, str):
         fixed["content_type"] = payload.content_type
         content = payload.digest()
-    mark = fingerprint(**fixed, s3_output_path_extension=folder, input=content)
+    fixed["s3_output_path_extension"] = folder
+    mark = fingerprint(**fixed, input=content, reached=dict(reached or {}))
 
     body, location, upload, transport = None, None, None, ""
     if isinstance(payload, str):
@@ -94,14 +106,13 @@ def draft(
             transport = f"The payload is put to {location}: {plan.reason}."
     own_folder = folder is None and "S3OutputPathExtension" in members
     if own_folder:
-        folder = f"{identity.folder}/{uuid.uuid4().hex[:12]}"
+        fixed["s3_output_path_extension"] = f"{identity.folder}/{uuid.uuid4().hex[:12]}"
     return Draft(
         request=InvocationRequest(
             **fixed,
             body=body,
             input_location=location,
             inference_id=inference_id,
-            s3_output_path_extension=folder,
         ),
         fingerprint=mark,
         upload=upload,

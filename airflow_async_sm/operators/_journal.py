@@ -14,8 +14,9 @@ from airflow_async_sm.core.attempts import Attempt, Phase
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.identities import TaskIdentity
 from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.exceptions import RecordUnreadable
+from airflow_async_sm.exceptions import RecordUnreadable, SageMakerAsyncError
 
 if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
@@ -36,6 +37,9 @@ class Journal(ABC):
     keeps = True
     """Whether a later try will find what is written."""
 
+    rights = ""
+    """What it takes to read, for a reader."""
+
     def __init__(self, log: Any) -> None:
         self.log = log
 
@@ -52,7 +56,10 @@ class Journal(ABC):
             text = f"is damaged ({error}); delete it if that request is of no account"
             raise RecordUnreadable(self._complaint(text)) from error
         except Exception as error:
-            raise RecordUnreadable(self._complaint(f"cannot be read: {error}")) from error
+            # The hook says what a retry of the call would do; here it is the task that is retried.
+            cause = error.__cause__ if isinstance(error, SageMakerAsyncError) and error.__cause__ else error
+            text = f"cannot be read{self.rights}: {sentence(str(cause)).removesuffix('.')}"
+            raise RecordUnreadable(self._complaint(text)) from error
 
     def write(self, attempt: Attempt) -> None:
         """
@@ -66,10 +73,15 @@ class Journal(ABC):
         """Remember how far the task came with a request, if it is the one that is remembered."""
         try:
             found = self.read()
-            if found is not None and found.handle.inference_id == handle.inference_id:
+            if found is not None and _is_same(found.handle, handle):
                 self.write(found.at(phase))
         except Exception as error:  # noqa: BLE001 - the request has ended; no note of that is worth its answer
-            self.log.warning("%s is %s, but that is not recorded: %s", handle.subject, phase.value, error)
+            self.log.warning(
+                "%s is %s, but that is not recorded, so a task that is cleared takes it up again: %s",
+                handle.subject,
+                phase.value,
+                error,
+            )
 
     @property
     @abstractmethod
@@ -86,8 +98,8 @@ class Journal(ABC):
 
     def _complaint(self, text: str) -> str:
         return (
-            f"The record of an earlier request, in {self.place}, {text}. Nothing was submitted, because that "
-            "could be a second inference; a retry of the task reads it again."
+            f"The record of an earlier request, if there is one, in {self.place}, {text}. Nothing was "
+            "submitted, because that could be a second inference; a retry of the task reads it again."
         )
 
 
@@ -111,6 +123,8 @@ class _StateStore(Journal):
 
 class _Object(Journal):
     """An object in S3."""
+
+    rights = " (that takes s3:GetObject and, on the bucket, s3:ListBucket)"
 
     def __init__(self, log: Any, hook: SageMakerAsyncHook, location: str) -> None:
         super().__init__(log)
@@ -168,3 +182,9 @@ def journal_of(
         location = S3Uri.parse(work_prefix, argument="work_prefix").join("records", f"{identity.folder}.json")
         return _Object(log, hook, str(location))
     return _Nowhere(log)
+
+
+def _is_same(remembered: InvocationHandle, handle: InvocationHandle) -> bool:
+    """Return whether two handles are of one request. Where the user names requests, two may have one id."""
+    place = remembered.output_location.rstrip("/").rpartition("/")[2]
+    return remembered.inference_id == handle.inference_id and place in handle.output_location

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm import metrics
-from airflow_async_sm.core.attempts import Attempt, Phase, why_anew
+from airflow_async_sm.core.attempts import Attempt, Phase, Tries, why_anew
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.outcomes import Pending, Settled
 from airflow_async_sm.core.uris import S3Uri
@@ -39,8 +39,9 @@ class Sender:
 
     :param hook: The way to AWS.
     :param journal: The task's memory.
-    :param max_tries: The task's ``max_tries``: Airflow raises it when the task is cleared.
+    :param tries: How the task stands with its tries.
     :param on_clear: What clearing the task means for a request whose end was not seen.
+    :param on_403: What a look that is refused means.
     :param log: The task's log.
     :param clock: Returns the time, in seconds since 1970 (UTC).
     :param sleep: Sleeps for so many seconds.
@@ -51,16 +52,18 @@ class Sender:
         *,
         hook: SageMakerAsyncHook,
         journal: Journal,
-        max_tries: int,
+        tries: Tries,
         on_clear: str,
+        on_403: str,
         log: Any,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
         self._hook = hook
         self._journal = journal
-        self._max_tries = max_tries
+        self._tries = tries
         self._on_clear = on_clear
+        self._on_403 = on_403
         self._log = log
         self._clock = clock
         self._sleep = sleep
@@ -76,9 +79,7 @@ class Sender:
             request could be found.
         """
         found = self._journal.read()
-        why = why_anew(
-            found, fingerprint=draft.fingerprint, max_tries=self._max_tries, on_clear=self._on_clear
-        )
+        why = why_anew(found, fingerprint=draft.fingerprint, tries=self._tries, on_clear=self._on_clear)
         if found is not None and not why:
             if not self._came_to_nothing(found.handle):
                 return self._take_up(found)
@@ -96,7 +97,7 @@ class Sender:
             "" if handle.is_confirmed else " Its reply was not seen: the answer is looked for in its folder.",
         )
         # Being cleared again is to be told from being retried.
-        self._write(replace(found, max_tries=self._max_tries, phase=Phase.OPEN))
+        self._write(replace(found, tries=self._tries, phase=Phase.OPEN))
         metrics.count("reattached")
         return handle
 
@@ -104,7 +105,7 @@ class Sender:
         """Return whether an earlier request left nothing, and nothing can come any more."""
         if handle.expires_at > self._clock():
             return False
-        seen = self._hook.look_at_result(handle)
+        seen = self._hook.look_at_result(handle, on_403=self._on_403)
         # With a detail, it is the endpoint that has failed: there is no object either.
         return isinstance(seen, Pending) or (isinstance(seen, Settled) and bool(seen.detail))
 
@@ -120,7 +121,7 @@ class Sender:
         attempt = (
             None
             if intent is None
-            else Attempt(fingerprint=draft.fingerprint, max_tries=self._max_tries, handle=intent)
+            else Attempt(fingerprint=draft.fingerprint, tries=self._tries, handle=intent)
         )
         if attempt is not None:
             self._promise(attempt)
@@ -130,8 +131,8 @@ class Sender:
             if intent is None:
                 raise
             self._log.warning(
-                "The reply to %s was lost (%s). It may have been accepted, so it is not sent again: its "
-                "answer is looked for in its own folder, %s.",
+                "Whether %s was accepted is not known (%s), so it is not sent again: until it would have "
+                "expired, its answer is looked for in its own folder, %s.",
                 intent.subject,
                 error.__cause__,
                 intent.output_location,
@@ -142,7 +143,7 @@ class Sender:
                 self._write(attempt.at(Phase.ENDED))
             raise
         handle = replace(handle, input_location=request.input_location, uploaded=draft.upload is not None)
-        self._write(Attempt(fingerprint=draft.fingerprint, max_tries=self._max_tries, handle=handle))
+        self._write(Attempt(fingerprint=draft.fingerprint, tries=self._tries, handle=handle))
         metrics.count("submitted")
         return handle
 
@@ -155,8 +156,8 @@ class Sender:
         if intent is None:
             self._log.info(
                 "If the worker dies, or the reply is lost, after the submission and before the reply is "
-                "recorded, the request cannot be found again: it has no output folder of its own, or it is not "
-                "known where that is (sagemaker:DescribeEndpoint)."
+                "recorded, the request cannot be found again: it has no output folder of its own, or it is "
+                "not known where that is (sagemaker:DescribeEndpoint)."
             )
 
     def _upload(self, source: Source, draft: Draft) -> None:
@@ -191,6 +192,7 @@ class Sender:
             expires_at=draft.request.expires_at(now),
             input_location=draft.request.input_location,
             uploaded=draft.upload is not None,
+            endpoint_region=self._hook.region,
         )
 
     def _submit(self, request: InvocationRequest) -> InvocationHandle:

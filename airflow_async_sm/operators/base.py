@@ -41,8 +41,8 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
     (:meth:`trigger`), whether anything follows (:meth:`follow`) and what to return (:meth:`collect`). Waiting
     on the worker and waiting in the triggerer run the same engine and come to the same end.
 
-    :param timeout: Seconds to wait, counted from the submission and kept across triggerer restarts. ``None``:
-        the subclass says how long.
+    :param timeout: Seconds to wait, kept across triggerer restarts. The subclass says from when they count,
+        and what ``None`` means.
     :param poll_interval: Longest pause between two looks, in seconds, at least 1. A young wait is looked at
         more often.
     :param wait_for_completion: Wait for the end. If ``False``, return the handle at once, and ``deferrable``
@@ -59,6 +59,9 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
     """
 
     template_fields: Sequence[str] = ("aws_conn_id", "region_name", "verify")
+
+    # When this try of the task began; ``None`` in the process that goes on after a deferral.
+    _began_at: float | None = None
     operator_extra_links: Sequence[BaseOperatorLink] = ENDPOINT_LINKS
 
     def __init__(
@@ -124,6 +127,7 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
 
     def execute(self, context: Context) -> Any:
         """Submit, and wait unless told not to."""
+        self._began_at = self.clock()
         return self._see_through(self.submit(self.checked(context), context), context)
 
     def checked(self, context: Context) -> Any:

@@ -9,14 +9,14 @@ from typing import Any
 from airflow_async_sm._compat import Context
 from airflow_async_sm.collecting import CollectsAnswer
 from airflow_async_sm.core.answers import MAX_RESULT_BYTES
-from airflow_async_sm.core.attempts import ON_CLEAR, Phase
+from airflow_async_sm.core.attempts import ON_CLEAR, Phase, Tries
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.identities import TaskIdentity
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Outcome
 from airflow_async_sm.core.payloads import Concealed, revealed
 from airflow_async_sm.core.templates import optional, whole_number
-from airflow_async_sm.exceptions import SageMakerAsyncError
+from airflow_async_sm.exceptions import RequestRejected, SageMakerAsyncError
 from airflow_async_sm.links import INVOCATION_LINKS
 from airflow_async_sm.operators._drafts import Draft, draft
 from airflow_async_sm.operators._journal import Journal, journal_of
@@ -97,7 +97,7 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         it is found again if the reply to the submission is lost. With another folder it is not.
         (templated)
     :param filename: Name of the output object, at most 32 characters with at most one dot; needs boto3
-        1.42.54. Default: the service's choice. (templated)
+        1.42.54, and cannot go with ``s3_output_path_extension``. Default: the service's choice. (templated)
     :param result: What the task returns. ``"location"``: where the answer is, with its type, size and times.
         ``"json"``, ``"text"``, or ``"bytes"`` as Base64 text: the answer itself. A function: what it makes of
         the answer's bytes. Default ``"location"``.
@@ -108,8 +108,8 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
     :param copy_to: Where to copy the answer: an S3 URI or any address that ``ObjectStoragePath`` takes; with
         a slash at its end, a folder. Default: nowhere. (templated)
     :param on_clear: What clearing the task means for a request whose end it has not seen: ``"reattach"``
-        takes it up, ``"fresh"`` makes a new one and lets it go on unseen. Default ``"reattach"``. Clearing a
-        task that runs on a worker at that moment counts as a retry.
+        takes it up, ``"fresh"`` makes a new one and lets it go on unseen. Default ``"reattach"``. Airflow
+        2.11 may count the clearing of a task that runs on a worker at that moment as a retry.
     :param on_403: What to do where S3 refuses the looks and will not say whether the answer is there:
         ``"fail"`` ends the wait, ``"wait"`` goes on until the answer appears. Default ``"fail"``.
     :param timeout: Seconds to wait in one try of the task, kept across triggerer restarts. Default: as long
@@ -117,8 +117,8 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         ``execution_timeout`` bounds it too, in the triggerer as well.
     :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 5. A young wait is
         looked at every second. Each look is one or two S3 HEAD requests.
-    :param wait_for_completion: Wait for the answer. If ``False``, return the handle at once, and
-        ``deferrable`` has no effect. Default ``True``.
+    :param wait_for_completion: Wait for the answer. If ``False``, return the handle at once; ``deferrable``,
+        ``timeout``, ``result`` and what belongs to it, and ``copy_to`` have no effect then. Default ``True``.
     :param deferrable: Wait in the triggerer and hold no worker. Default: Airflow's ``[operators]
         default_deferrable``.
     :param aws_conn_id: Airflow connection with the credentials. ``None``: boto3's own chain.
@@ -261,8 +261,23 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
             payload_transport=self.payload_transport,
             work_prefix=self._work_prefix,
             sse_kms_key_id=optional("sse_kms_key_id", self.sse_kms_key_id),
+            reached={"region": self.hook.region, "aws_conn_id": self.aws_conn_id},
         )
         self.hook.check_members(drafted.request)
+        return drafted
+
+    def checked(self, context: Context) -> Draft:
+        """
+        Return the request.
+
+        :raises RequestRejected: the input is bad. Where an earlier try has sent a request, that is named.
+        """
+        try:
+            drafted: Draft = super().checked(context)
+        except RequestRejected as error:
+            if left := self._left_alone(context):
+                raise RequestRejected(f"{error} {left}") from error
+            raise
         return drafted
 
     def payload_value(self, context: Context) -> Any:  # noqa: ARG002 - others make it of their task
@@ -274,8 +289,9 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         sender = Sender(
             hook=self.hook,
             journal=self._journal(context),
-            max_tries=getattr(context["ti"], "max_tries", 0),
+            tries=self._tries(context),
             on_clear=self.on_clear,
+            on_403=self.on_403,
             log=self.log,
             clock=self.clock,
             sleep=self.sleep,
@@ -291,7 +307,7 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         return SageMakerAsyncInferenceTrigger(
             **handle.to_dict(),
             **self.aws_params.to_dict(),
-            deadline_at=self.latest(deadline_at, began_at=now),
+            deadline_at=self.latest(deadline_at, began_at=now if self._began_at is None else self._began_at),
             poll_interval=self.poll_interval,
             on_403=self.on_403,
         )
@@ -322,6 +338,21 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         """The folder for uploads and records: the argument, else the connection's."""
         given: str | None = optional("work_prefix", self.work_prefix)
         return given or self.hook.work_prefix
+
+    def _left_alone(self, context: Context) -> str:
+        """Return what there is to say of a request that an earlier try has sent; else an empty text."""
+        try:
+            found = self._journal(context).read()
+        except (InvalidInput, SageMakerAsyncError):
+            return ""
+        if found is None or found.phase is not Phase.OPEN:
+            return ""
+        handle = found.handle
+        return f"{handle.subject}, of an earlier try, goes on: its answer will be {handle.output_location}."
+
+    def _tries(self, context: Context) -> Tries:
+        ti = context["ti"]
+        return Tries(number=ti.try_number, most=getattr(ti, "max_tries", 0), retries=self.retries or 0)
 
     def _journal(self, context: Context) -> Journal:
         return journal_of(

@@ -105,8 +105,17 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
             return self.look()
         except Exception as error:  # noqa: BLE001 - whatever hinders a look, the request itself goes on
             cause = error.__cause__ if isinstance(error, SageMakerAsyncError) else error
+            self._renew_after(cause)
             detail = f"{type(cause).__name__}: {cause}" if cause else str(error)
             return LookError(detail, fatal=isinstance(error, InvalidInput))
+
+    def _renew_after(self, error: BaseException | None) -> None:
+        """Let the next look be made with the connection as it is then: its secret may have been changed."""
+        from airflow_async_sm.hooks._translate import are_no_credentials
+
+        if error is not None and are_no_credentials(error):
+            self.hook.retire()
+            del self.hook
 
     async def aobserve(self) -> Observation:
         """Look once, beside the event loop, in one of a few threads that all waits share."""
@@ -126,6 +135,15 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
         while isinstance(step := self.decide(await self.aobserve()), Sleep):
             await self.asleep(step.seconds)
         yield TriggerEvent(encode_event(self.handle, step.outcome))  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """
+        Say what killing the task means: the wait ends, the work does not.
+
+        Airflow (from 3.3) also calls this where the wait has only moved to another triggerer, so nothing
+        else is done here.
+        """
+        self.log.info("%s is not waited for here any more. It goes on by itself.", self.handle.subject)
 
     def _tell(self, seen: Observation) -> None:
         """Log each failed look, and a status when it changes."""

@@ -32,6 +32,8 @@ class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
     :param expires_at: After this moment nothing can arrive any more, in seconds since 1970 (UTC).
     :param input_location: S3 URI of the payload; ``None``: it was sent inline, or is not known.
     :param uploaded: Whether the payload was put there for this request alone. Default ``False``.
+    :param endpoint_region: AWS region of the endpoint; ``None``: not known. An endpoint that does not exist
+        in another region is no loss.
     :param deadline_at: When to give up, in seconds since 1970 (UTC).
     :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 5.
     :param on_403: What to do where S3 refuses the looks and will not say whether the objects are there:
@@ -57,6 +59,7 @@ class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
         expires_at: float,
         input_location: str | None = None,
         uploaded: bool = False,
+        endpoint_region: str | None = None,
         deadline_at: float,
         poll_interval: float = 5.0,
         on_403: str = "fail",
@@ -75,6 +78,7 @@ class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
                 expires_at=expires_at,
                 input_location=input_location,
                 uploaded=uploaded,
+                endpoint_region=endpoint_region,
             ),
             params=AwsParams(
                 aws_conn_id=aws_conn_id,

@@ -36,7 +36,7 @@ class TaskInstance:
 
     def __init__(self, **changes):
         self.dag_id, self.run_id, self.task_id, self.map_index = "dag", str(uuid.uuid4()), "task", -1
-        self.max_tries = 0
+        self.try_number, self.max_tries = 1, 0
         self.pushed = {}
         self.__dict__.update(changes)
 

@@ -21,7 +21,7 @@ WORK = f"s3://{BUCKET}/work"
 
 
 def broken(_):
-    raise ZeroDivisionError("no such row")
+    raise ZeroDivisionError("no such row: " + 300 * "x" + "patient")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,12 @@ def broken(_):
         ({"filename": "x" * 33}, "filename has 33 characters"),
         ({"s3_output_path_extension": "s3://other/folder"}, "(no bucket)"),
         ({"s3_output_path_extension": "x" * 513}, "s3_output_path_extension has 513 characters"),
+        (
+            {"filename": "a", "s3_output_path_extension": "b"},
+            "s3_output_path_extension and filename together",
+        ),
+        ({"accept": b"text/csv"}, "accept must be text, not bytes"),
+        ({"sse_kms_key_id": "no key!"}, "sse_kms_key_id is 'no key!'; SageMaker accepts a KMS key id"),
         # What comes of it
         ({"result": "yaml"}, "yaml"),
         ({"result": "json", "result_schema": "object"}, "result_schema"),
@@ -107,6 +113,7 @@ def test_it_is_refused_before_anything_is_submitted(run, world, echo, change, co
         run(SageMakerAsyncInvokeOperator, **({"endpoint_name": echo, "payload": [1]} | change))
     assert complaint in str(refused.value)
     assert "Nothing was submitted" in str(refused.value)
+    assert "patient" not in str(refused.value)
     assert isinstance(refused.value, AirflowFailException)
     assert len(world.emulator.requests()) == before
     assert world.s3.list_objects_v2(Bucket=BUCKET, Prefix="work/")["KeyCount"] == 0

@@ -463,7 +463,8 @@ class TestResultSensor:
         location = world.put(b"x" * LARGE, "out/large.out")
         world.emulator.faults.add(S3Denied(operation="UploadPartCopy", times=1))
         # A young request's endpoint is not looked at.
-        lost = {"endpoint_name": name, "submitted_at": time.time() - 120, "expires_at": time.time() + 60}
+        lost = {"endpoint_name": name, "endpoint_region": "us-east-1", "expires_at": time.time() + 60}
+        lost["submitted_at"] = time.time() - 120
         places = {"output_location": location + "-none", "failure_location": f"s3://{BUCKET}/failures/none"}
         world.control.delete_endpoint(EndpointName=name)
         with watch():

@@ -125,6 +125,7 @@ def made_up(**changes):
     """Return a handle of a request that was never made."""
     place = uuid.uuid4()
     arguments = {
+        "endpoint_region": "us-east-1",
         "output_location": f"s3://{BUCKET}/out/{place}.out",
         "failure_location": f"s3://{BUCKET}/failures/{place}-error.out",
         "submitted_at": time.time(),
@@ -381,6 +382,12 @@ class TestEndpoints:
         error = outcome_error(waiting, Outcome(end=End.FAILED, seen_at=time.time(), detail=seen.detail))
         assert type(error) is EndpointLost
         assert "A retry of the task submits a new request." in str(error)
+
+    @pytest.mark.parametrize("region", ["eu-west-1", None])
+    def test_an_endpoint_that_does_not_exist_in_another_region_is_no_loss(self, hook, region):
+        hook.ahead = LATER
+        seen = hook.look_at_result(made_up(endpoint_name="elsewhere", endpoint_region=region))
+        assert seen == Pending("the endpoint does not exist")
 
     def test_a_folder_is_lost_with_its_endpoint_too(self, hook):
         hook.ahead = LATER

@@ -37,7 +37,7 @@ class Task:
 
     def __init__(self, run, world, endpoint, where):
         self._run, self._world, self._endpoint = run, world, endpoint
-        self.context = {"ti": TaskInstance(max_tries=2)}
+        self.context = {"ti": TaskInstance(try_number=0, max_tries=2)}
         self.arguments = {"endpoint_name": endpoint, "payload": [1], "custom_attributes": "echo"}
         if where == "store":
             self.context["task_state_store"] = Store()
@@ -46,11 +46,16 @@ class Task:
         self._before = len(world.emulator.requests())
 
     def again(self, **changes):
-        """Run a try of the task to its end."""
+        """Run the next try of the task to its end."""
+        self.context["ti"].try_number += 1
         return self._run(SageMakerAsyncInvokeOperator, self.context, **(self.arguments | changes))
 
     def clear(self):
         self.context["ti"].max_tries += 1
+
+    def make_run_again(self):
+        """As when a run is deleted and made again: what Airflow knew of it is gone, what is in S3 is not."""
+        self.context["ti"].try_number = 0
 
     @property
     def requests(self):
@@ -195,6 +200,30 @@ class TestClear:
         task.clear()
         task.again()
         assert task.requests == 2
+
+    def test_a_run_that_was_made_again_does_not_get_the_answer_of_the_old_one(self, task):
+        task.again()
+        task.make_run_again()
+        task.again()
+        assert task.requests == 2
+
+
+class TestElsewhere:
+    def test_a_request_to_another_region_is_another_request(self, task, monkeypatch):
+        with pytest.raises(WaitTimedOut):
+            task.again(custom_attributes="slow", timeout=0.1)
+        with monkeypatch.context() as moved:
+            moved.setattr(hook_type(), "region", "eu-west-1")
+            task.again(custom_attributes="slow")
+        assert task.requests == 2
+
+    def test_bad_input_of_a_retry_does_not_hide_the_request_that_goes_on(self, task):
+        with pytest.raises(WaitTimedOut):
+            task.again(custom_attributes="slow", timeout=0.1, inference_id="mine")
+        with pytest.raises(
+            RequestRejected, match=r"Nothing was submitted.*Request mine .*, of an earlier try, goes on"
+        ):
+            task.again(payload=None, payload_path="/no/such/file")
 
 
 class TestLostReply:

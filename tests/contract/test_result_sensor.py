@@ -12,6 +12,7 @@ from importlib import import_module
 import pytest
 
 from airflow_async_sm._compat import AirflowSensorTimeout, AirflowSkipException, BaseSensorOperator
+from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.emulator import airflow_connection
 from airflow_async_sm.exceptions import (
     EndpointLost,
@@ -38,6 +39,7 @@ class TaskInstance:
     """What a task asks of Airflow: who it is, a place for its XComs, and when it was rescheduled first."""
 
     dag_id, task_id, run_id, map_index, max_tries = "dag", "wait", "run", -1, 0
+    try_number = 1
     first_rescheduled_at = None
 
     def __init__(self):
@@ -205,7 +207,16 @@ class TestRequestFromElsewhere:
         # What is known of an endpoint is remembered for a minute.
         name = f"gone-{uuid.uuid4().hex[:12]}"
         with pytest.raises(EndpointLost, match=f"Endpoint {name} does not exist any more.*finds the same"):
-            wait(output_location=f"s3://{BUCKET}/never", endpoint_name=name)
+            wait(
+                handle=InvocationHandle(
+                    endpoint_name=name,
+                    endpoint_region="us-east-1",
+                    inference_id="id-1",
+                    output_location=f"s3://{BUCKET}/never",
+                    submitted_at=time.time(),
+                    expires_at=time.time() + 3_600,
+                ).to_dict()
+            )
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])

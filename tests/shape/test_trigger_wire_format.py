@@ -26,6 +26,7 @@ ARGUMENTS = {
         "failure_location": "s3://bucket/fail",
         "input_location": "s3://bucket/in",
         "uploaded": True,
+        "endpoint_region": "eu-west-1",
         "on_403": "wait",
         "submitted_at": 1.5,
         "expires_at": 2.5,

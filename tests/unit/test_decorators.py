@@ -47,6 +47,7 @@ ANSWER = {"score": 0.5, "labels": ["a"]}
 
 class TaskInstance:
     dag_id, run_id, task_id, map_index, max_tries = "dag", "run", "build", -1, 0
+    try_number = 1
 
     def __init__(self):
         self.pushed = {}
@@ -67,6 +68,7 @@ def hook(monkeypatch):
     hook.check_endpoint.return_value = {}
     hook.invoke_members = frozenset({"Body", "S3OutputPathExtension", "Filename"})
     hook.work_prefix = hook.expected_bucket_owner = None
+    hook.region = "us-east-1"
     hook.look_at_result.return_value = Settled(True)
     hook.describe_result.return_value = ObjectFacts(
         size=32, content_type="application/json", last_modified=1_003.0, etag="e"

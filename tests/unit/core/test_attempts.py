@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core.attempts import Attempt, Phase, fingerprint, why_anew
+from airflow_async_sm.core.attempts import Attempt, Phase, Tries, fingerprint, why_anew
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 
@@ -21,12 +21,23 @@ HANDLE = InvocationHandle(
 )
 
 
+FIRST = Tries(number=1, most=2, retries=2)
+RETRY = Tries(number=2, most=2, retries=2)
+# Each of these runs a task again, and is no retry.
+CLEARED = {
+    "cleared": Tries(number=2, most=3, retries=2),
+    "cleared, with fewer retries than before": Tries(number=2, most=2, retries=1),
+    "its run deleted and made again": Tries(number=1, most=2, retries=2),
+}
+cleared = pytest.mark.parametrize("tries", CLEARED.values(), ids=CLEARED.keys())
+
+
 def attempt(phase=Phase.OPEN, **changes):
-    return Attempt(**{"fingerprint": "same", "max_tries": 2, "handle": HANDLE, "phase": phase, **changes})
+    return Attempt(**{"fingerprint": "same", "tries": FIRST, "handle": HANDLE, "phase": phase, **changes})
 
 
-def why(found, *, fingerprint="same", max_tries=2, on_clear="reattach"):
-    return why_anew(found, fingerprint=fingerprint, max_tries=max_tries, on_clear=on_clear)
+def why(found, tries=RETRY, *, fingerprint="same", on_clear="reattach"):
+    return why_anew(found, fingerprint=fingerprint, tries=tries, on_clear=on_clear)
 
 
 class TestWhyAnew:
@@ -37,25 +48,27 @@ class TestWhyAnew:
     def test_a_retry_takes_up_what_there_is(self, phase):
         assert why(attempt(phase)) == ""
 
-    def test_a_cleared_task_takes_up_a_request_whose_end_was_not_seen(self):
-        assert why(attempt(), max_tries=3) == ""
+    @cleared
+    def test_a_cleared_task_takes_up_a_request_whose_end_was_not_seen(self, tries):
+        assert why(attempt(), tries) == ""
 
-    def test_a_cleared_task_lets_it_go_if_told_so(self):
-        assert "on_clear is 'fresh'; the earlier one, id-1, goes on unseen" in why(
-            attempt(), max_tries=3, on_clear="fresh"
-        )
+    @cleared
+    def test_a_cleared_task_lets_it_go_if_told_so(self, tries):
+        text = why(attempt(), tries, on_clear="fresh")
+        assert "on_clear is 'fresh'; the earlier one, id-1, goes on unseen" in text
 
     def test_a_retry_is_no_clearing(self):
         assert why(attempt(), on_clear="fresh") == ""
 
+    @cleared
     @pytest.mark.parametrize("on_clear", ["reattach", "fresh"])
-    def test_clearing_a_task_that_had_its_answer_asks_anew(self, on_clear):
-        text = why(attempt(Phase.COLLECTED), max_tries=3, on_clear=on_clear)
-        assert text == "the earlier one, id-1, was answered, and the task was cleared since"
+    def test_clearing_a_task_that_had_its_answer_asks_anew(self, tries, on_clear):
+        text = why(attempt(Phase.COLLECTED), tries, on_clear=on_clear)
+        assert text.startswith("the earlier one, id-1, was answered, and this is no retry")
 
-    @pytest.mark.parametrize("max_tries", [2, 3])
-    def test_a_request_that_failed_is_not_taken_up(self, max_tries):
-        assert why(attempt(Phase.ENDED), max_tries=max_tries) == "the earlier one, id-1, failed"
+    @pytest.mark.parametrize("tries", [RETRY, *CLEARED.values()])
+    def test_a_request_that_failed_is_not_taken_up(self, tries):
+        assert why(attempt(Phase.ENDED), tries) == "the earlier one, id-1, failed"
 
     @pytest.mark.parametrize("phase", [Phase.OPEN, Phase.COLLECTED])
     def test_another_input_is_another_request(self, phase):
@@ -64,19 +77,19 @@ class TestWhyAnew:
     @given(
         st.sampled_from(Phase),
         st.booleans(),
-        st.booleans(),
+        st.sampled_from([RETRY, *CLEARED.values()]),
         st.sampled_from(["reattach", "fresh"]),
     )
     def test_nothing_that_may_still_be_answered_is_asked_twice_unless_somebody_wants_it(
-        self, phase, same, cleared, on_clear
+        self, phase, same, tries, on_clear
     ):
         anew = why(
             attempt(phase),
+            tries,
             fingerprint="same" if same else "new",
-            max_tries=3 if cleared else 2,
             on_clear=on_clear,
         )
-        wanted = not same or (cleared and (on_clear == "fresh" or phase is Phase.COLLECTED))
+        wanted = not same or (tries != RETRY and (on_clear == "fresh" or phase is Phase.COLLECTED))
         assert bool(anew) == (phase is Phase.ENDED or wanted)
 
 
@@ -87,6 +100,9 @@ class TestFingerprint:
     @pytest.mark.parametrize("other", [{"a": 2}, {"a": "1"}, {"a": 1, "b": 0}, {}])
     def test_any_other_has_another(self, other):
         assert fingerprint(a=1) != fingerprint(**other)
+
+    def test_what_json_cannot_hold_is_refused_by_others(self):
+        assert fingerprint(a=b"1") != fingerprint(a="1")
 
     def test_it_is_short(self):
         assert len(fingerprint(a="x" * 10_000)) == 32
@@ -103,8 +119,12 @@ class TestRecord:
         ("change", "complaint"),
         [
             ({"fingerprint": ""}, "Attempt.fingerprint is ''"),
-            ({"max_tries": "2"}, "Attempt.max_tries is '2'; a whole number is needed"),
-            ({"max_tries": True}, "Attempt.max_tries is True"),
+            (
+                {"tries": {"number": "1", "most": 2, "retries": 2}},
+                "Tries.number is '1'; a whole number is needed",
+            ),
+            ({"tries": {"number": 1, "most": True, "retries": 2}}, "Tries.most is True"),
+            ({"tries": 2}, "Attempt.tries is int; a dictionary is needed"),
             ({"handle": None}, "Attempt.handle is NoneType; a dictionary is needed"),
             ({"handle": {"endpoint_name": "model"}}, "InvocationHandle lacks output_location"),
             ({"phase": "lost"}, "Attempt.phase is 'lost'; expected one of open, collected, ended"),

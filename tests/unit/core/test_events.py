@@ -63,6 +63,7 @@ def test_an_event_holds_plain_json_types_only():
             "expires_at": 2.0,
             "input_location": None,
             "uploaded": False,
+            "endpoint_region": None,
         },
         "outcome": {"end": "Succeeded", "seen_at": 3.0, "detail": "", "location": ""},
     }

@@ -54,6 +54,7 @@ RESULT = {
 
 class TaskInstance:
     dag_id, run_id, task_id, map_index, max_tries = "dag", "run", "invoke", -1, 0
+    try_number = 1
 
     def __init__(self):
         self.pushed = {}
@@ -79,6 +80,7 @@ def hook(monkeypatch):
     hook.check_endpoint.return_value = {}
     hook.invoke_members = frozenset({"Body", "S3OutputPathExtension", "Filename"})
     hook.work_prefix = hook.expected_bucket_owner = None
+    hook.region = "us-east-1"
     hook.describe_result.return_value = FACTS
     hook.read_failure.return_value = '{"error": "bad row"}'
     for way in ("from_params", "shared"):

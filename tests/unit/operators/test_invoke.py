@@ -25,6 +25,7 @@ def operator(members=MEMBERS, work_prefix=None, **arguments):
     op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="{{ where }}", **arguments)
     hook = create_autospec(SageMakerAsyncHook, instance=True)
     hook.invoke_members, hook.work_prefix, hook.expected_bucket_owner = members, work_prefix, None
+    hook.region = "us-east-1"
     op.__dict__["hook"] = hook
     return op
 

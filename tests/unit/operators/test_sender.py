@@ -7,7 +7,7 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from airflow_async_sm.core.attempts import Attempt, Phase
+from airflow_async_sm.core.attempts import Attempt, Phase, Tries
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.identities import TaskIdentity
 from airflow_async_sm.core.requests import InvocationRequest
@@ -42,6 +42,7 @@ def store():
 def hook():
     hook = create_autospec(SageMakerAsyncHook, instance=True)
     hook.check_endpoint.return_value = OUTPUT
+    hook.region = "us-east-1"
     hook.invoke_endpoint_async.return_value = REPLY
     return hook
 
@@ -66,8 +67,9 @@ def sender(hook, store):
     made = Sender(
         hook=hook,
         journal=journal,
-        max_tries=1,
+        tries=Tries(number=1, most=1, retries=1),
         on_clear="reattach",
+        on_403="fail",
         log=LOG,
         clock=lambda: 1_000.0,
         sleep=slept.append,
