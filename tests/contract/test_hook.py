@@ -28,6 +28,7 @@ from airflow_async_sm.exceptions import (
     SubmissionUnconfirmed,
 )
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+from tests.tls import breaking_server, certificate
 from tests.world import BUCKET, ROLE, eventually
 
 
@@ -369,6 +370,40 @@ class TestSubmissionIsMadeOnce:
             hook = connect(f"http://127.0.0.1:{unused.getsockname()[1]}")
             with pytest.raises(ServiceUnavailable):
                 hook.invoke_endpoint_async(request("model"))
+
+
+class TestTlsThatBreaks:
+    @pytest.fixture
+    def made(self, tmp_path):
+        return certificate(tmp_path)
+
+    @pytest.fixture
+    def submit(self, monkeypatch):
+        def to(url, verify):
+            extra = {"region_name": "us-east-1", "endpoint_url": url, "verify": verify}
+            connection = {"conn_type": "aws", "login": "key", "password": "secret", "extra": extra}
+            monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+            SageMakerAsyncHook().invoke_endpoint_async(request("model"))
+
+        return to
+
+    def test_after_the_request_was_sent_leaves_open_whether_it_was_accepted(self, made, submit):
+        with breaking_server(*made) as (url, requests):
+            with pytest.raises(SubmissionUnconfirmed, match="the reply was lost"):
+                submit(url, str(made[0]))
+            assert requests == [b"payload"]
+
+    def test_before_anything_was_sent_is_no_submission(self, made, submit):
+        with breaking_server(*made) as (url, requests):
+            with pytest.raises(ServiceUnavailable, match="certificate"):
+                submit(url, True)
+            assert requests == []
+
+    def test_a_server_without_tls_got_nothing_either(self, submit):
+        with server(answer(200, {})) as (url, requests):
+            with pytest.raises(ServiceUnavailable):
+                submit(url.replace("http:", "https:"), True)
+            assert requests == []
 
 
 class TestLooksThatFail:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_async_sm.emulator.settings.faults import ReplyLost
+from airflow_async_sm.emulator.settings.faults import ReplyLost, S3Denied
 from airflow_async_sm.exceptions import (
     InferenceFailed,
     RecordUnreadable,
@@ -278,6 +278,19 @@ class TestMemory:
         task.context["task_state_store"].get = lambda key: 1 / 0
         with pytest.raises(RecordUnreadable, match=r"cannot be read.*Nothing was submitted"):
             task.again()
+        assert task.requests == 0
+
+    def test_one_in_s3_that_may_not_be_read_names_the_rights_that_takes(self, run, world, echo):
+        task = Task(run, world, echo, "s3")
+        world.emulator.faults.add(S3Denied(operation="GetObject"))
+        try:
+            with pytest.raises(
+                RecordUnreadable, match=r"that takes s3:GetObject and, on the bucket, s3:ListBucket"
+            ) as no:
+                task.again()
+        finally:
+            world.emulator.faults.clear()
+        assert "refused as well" not in str(no.value)
         assert task.requests == 0
 
     def test_one_that_is_damaged_stops_the_task_too(self, run, world, echo):

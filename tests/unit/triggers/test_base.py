@@ -6,12 +6,13 @@ import asyncio
 import logging
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_async_sm.core.events import decode_event
 from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.core.outcomes import End, Pending, Settled
-from airflow_async_sm.exceptions import RequestRejected
+from airflow_async_sm.core.outcomes import End, LookError, Pending, Settled
+from airflow_async_sm.exceptions import RequestRejected, ServiceUnavailable
 from airflow_async_sm.triggers.endpoint import SageMakerAsyncEndpointTrigger
 from airflow_async_sm.triggers.inference import SageMakerAsyncInferenceTrigger
 
@@ -195,3 +196,44 @@ def test_a_trigger_knows_its_handle():
         endpoint_name="model", goal="Deleted", submitted_at=1.0, deadline_at=2.0
     )
     assert endpoint.handle == EndpointHandle(endpoint_name="model", goal="Deleted", submitted_at=1.0)
+
+
+class TestCredentials:
+    """A secret may be changed while a request is waited for."""
+
+    @pytest.mark.parametrize(("code", "renewed"), [("ExpiredToken", True), ("SlowDown", False)])
+    def test_those_that_are_no_good_any_more_are_fetched_anew_for_the_next_look(
+        self, monkeypatch, code, renewed
+    ):
+        hooks = []
+
+        class Hook:
+            retired = False
+
+            def look_at_result(self, handle, on_403):
+                cause = ClientError(
+                    {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "HeadObject"
+                )
+                raise ServiceUnavailable("no") from cause
+
+            def retire(self):
+                self.retired = True
+
+        def shared(params):
+            hooks.append(Hook())
+            return hooks[-1]
+
+        monkeypatch.setattr("airflow_async_sm.hooks.sagemaker_async.SageMakerAsyncHook.shared", shared)
+        trigger = SageMakerAsyncInferenceTrigger(**REQUEST)
+        for _ in range(2):
+            assert isinstance(trigger.observe(), LookError)
+        assert len(hooks) == (2 if renewed else 1)
+        assert hooks[0].retired is renewed
+
+
+async def test_a_killed_task_says_that_its_request_goes_on(monkeypatch):
+    trigger = SageMakerAsyncInferenceTrigger(**REQUEST)
+    lines = []
+    monkeypatch.setattr(trigger.log, "info", lambda text, *values: lines.append(text % values))
+    await trigger.on_kill()
+    assert lines == ["Request id-1 to endpoint model is not waited for here any more. It goes on by itself."]
