@@ -67,7 +67,7 @@ class CollectsAnswer(BaseOperator):
             answer.update(submitted_at=None, seconds=None)
         self._collected = (handle, answer.get("copied_to"))
         describe_outlets(context, self.outlets, answer)
-        if self.do_xcom_push and collected.value is not answer:
+        if self.do_xcom_push and collected.value is not answer and "ti" in context:
             context["ti"].xcom_push(key=ANSWER_KEY, value=answer)
         metrics.count("succeeded")
         if knows_submission:

@@ -57,6 +57,16 @@ class Tries(Record):
             if isinstance(value, bool) or not isinstance(value, int):
                 raise InvalidInput(f"Tries.{field} is {value!r}; a whole number is needed.")
 
+    @classmethod
+    def of(cls, number: Any, most: Any, retries: Any) -> Tries:
+        """Return the numbers; what is none, as of an operator that somebody runs by hand, counts as 0."""
+        return cls(
+            **{
+                name: value if isinstance(value, int) else 0
+                for name, value in (("number", number), ("most", most), ("retries", retries))
+            }
+        )
+
     def is_retry_after(self, earlier: Tries) -> bool:
         """Return whether Airflow came from an earlier try to this one by itself."""
         settings = (self.most, self.retries) == (earlier.most, earlier.retries)

@@ -40,13 +40,15 @@ class TaskIdentity:
         """
         Return the identity of a task instance.
 
-        :param ti: Whatever has ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
+        :param ti: Whatever has ``dag_id``, ``run_id``, ``task_id`` and ``map_index``; ``None``: somebody runs
+            the operator by hand.
         """
+        map_index = getattr(ti, "map_index", None)
         return cls(
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
+            dag_id=str(getattr(ti, "dag_id", "by-hand")),
+            run_id=str(getattr(ti, "run_id", "by-hand")),
+            task_id=str(getattr(ti, "task_id", "by-hand")),
+            map_index=map_index if isinstance(map_index, int) else -1,
         )
 
     @property

@@ -256,7 +256,7 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         drafted = draft(
             {"endpoint_name": self.endpoint_name, **members},
             payload=location or open_source(payload, path, members["content_type"], self.serializer),
-            identity=TaskIdentity.of(context["ti"]),
+            identity=TaskIdentity.of(context.get("ti")),
             members=self.hook.invoke_members,
             payload_transport=self.payload_transport,
             work_prefix=self._work_prefix,
@@ -351,13 +351,13 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         return f"{handle.subject}, of an earlier try, goes on: its answer will be {handle.output_location}."
 
     def _tries(self, context: Context) -> Tries:
-        ti = context["ti"]
-        return Tries(number=ti.try_number, most=getattr(ti, "max_tries", 0), retries=self.retries or 0)
+        number, most = (getattr(context.get("ti"), name, 0) for name in ("try_number", "max_tries"))
+        return Tries.of(number, most, self.retries)
 
     def _journal(self, context: Context) -> Journal:
         return journal_of(
             context,
-            identity=TaskIdentity.of(context["ti"]),
+            identity=TaskIdentity.of(context.get("ti")),
             hook=self.hook,
             work_prefix=self._work_prefix,
             log=self.log,

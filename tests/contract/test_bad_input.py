@@ -100,6 +100,7 @@ def broken(_):
         # What to do when
         ({"on_clear": "again"}, "on_clear is 'again'; expected one of reattach, fresh"),
         ({"on_403": "ignore"}, "on_403 is 'ignore'; expected one of fail, wait"),
+        ({"botocore_config": {"proxies": "http://proxy"}}, "botocore_config['proxies'] is no dictionary"),
         # Which endpoint
         ({"endpoint_name": "no-such-endpoint"}, "Endpoint 'no-such-endpoint' does not exist"),
         ({"endpoint_name": "arn:aws:sagemaker:us-east-1:1:endpoint/x"}, "a name, not an ARN"),

@@ -93,6 +93,10 @@ class TestWhyAnew:
         assert bool(anew) == (phase is Phase.ENDED or wanted)
 
 
+def test_what_is_no_number_counts_as_none():
+    assert Tries.of(object(), None, 2) == Tries(number=0, most=0, retries=2)
+
+
 class TestFingerprint:
     def test_the_same_input_has_the_same(self):
         assert fingerprint(a=1, b=None) == fingerprint(b=None, a=1)

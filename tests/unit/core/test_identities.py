@@ -40,6 +40,10 @@ def test_a_task_instance_that_knows_no_map_index_is_not_mapped():
     assert TaskIdentity.of(Plain).map_index == -1
 
 
+def test_an_operator_that_somebody_runs_by_hand_has_one_too():
+    assert TaskIdentity.of(None).folder == "airflow/by-hand/by-hand/by-hand"
+
+
 class TestFolder:
     def test_it_is_readable(self):
         assert identity().folder == "airflow/nightly/manual__1/group.score"
