@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -46,24 +45,12 @@ def pytest_unconfigure() -> None:
 EMULATOR_ALONE = [Path(__file__).with_name(kind) / "emulator" for kind in ("contract", "unit")]
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> Generator[None, None, None]:
-    """Say which tests belong together, and begin with those that take longest, one after the other."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what calls the real AWS, costs money and needs credentials, unless ``-m`` asks for it."""
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in EMULATOR_ALONE):
             item.add_marker(pytest.mark.default_airflow)  # Airflow has no part in it.
-        # Where several processes share the tests: a whole Airflow needs all of a small machine.
-        whole = item.get_closest_marker("airflow_processes")
-        item.add_marker(pytest.mark.xdist_group("airflow" if whole else item.path.stem))
-    _leave_out_what_costs_money(config, items)
-    yield
-    items.sort(key=lambda item: item.get_closest_marker("airflow_processes") is None)
-
-
-def _leave_out_what_costs_money(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what calls the real AWS and needs credentials, unless ``-m`` asks for it."""
     if re.search(r"\baws\b", config.option.markexpr):
         return
     left_out = [item for item in items if item.get_closest_marker("aws")]
