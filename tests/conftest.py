@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -45,12 +47,38 @@ def pytest_unconfigure() -> None:
 EMULATOR_ALONE = [Path(__file__).with_name(kind) / "emulator" for kind in ("contract", "unit")]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what calls the real AWS, costs money and needs credentials, unless ``-m`` asks for it."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Say which tests are for the default Airflow only, and begin with the files that take longest."""
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in EMULATOR_ALONE):
             item.add_marker(pytest.mark.default_airflow)  # Airflow has no part in it.
+    _leave_out_what_costs_money(config, items)
+    yield
+    if config.getoption("loadscopereorder", True) is False:
+        _begin_with_the_longest(items)
+
+
+def _begin_with_the_longest(items: list[pytest.Item]) -> None:
+    """
+    Put files with a whole Airflow first, each followed by another file.
+
+    Several processes share the files out. One that takes minutes must not come last, when the others have
+    nothing left to do; and two Airflows at once are much for a small machine.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    long = [path for path, tests in files.items() if tests[0].get_closest_marker("airflow_processes")]
+    short = [path for path in files if path not in long]
+    pairs = itertools.zip_longest(long, short)
+    items[:] = [item for pair in pairs for path in pair if path is not None for item in files[path]]
+
+
+def _leave_out_what_costs_money(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what calls the real AWS and needs credentials, unless ``-m`` asks for it."""
     if re.search(r"\baws\b", config.option.markexpr):
         return
     left_out = [item for item in items if item.get_closest_marker("aws")]
