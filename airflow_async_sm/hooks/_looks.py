@@ -99,7 +99,9 @@ class LookCalls(EndpointCalls):
         Look once for the output object and, if it is not there, for the failure object and at the endpoint.
 
         A request is lost with its endpoint. That is a failure with a ``detail``; a failure that an object
-        tells of has none.
+        tells of has none. DescribeEndpoint is called at most once a minute for an endpoint, however many wait
+        for it with this hook, and not in the first minute of a request. Where it may not be called, nothing
+        is known.
 
         :param handle: The request, as :meth:`invoke_endpoint_async` returned it.
         :param on_403: What a refusal means that leaves open whether an object is there: ``"fail"``, that no
@@ -122,18 +124,6 @@ class LookCalls(EndpointCalls):
             seen = self._look_at_objects(handle, patient=patient)
             return Settled(succeeded=False, detail=lost) if isinstance(seen, Pending) else seen
         return Pending("; ".join(part for part in (seen.status, known.status) if part))
-
-    def endpoint_is_lost(self, handle: InvocationHandle) -> str:
-        """
-        Return why nothing can come any more from a request's endpoint; empty: as far as is known it can.
-
-        DescribeEndpoint is called at most once a minute for an endpoint, however many wait for it with this
-        hook, and not in the first minute of a request. Where it cannot be called, nothing is known.
-
-        :param handle: The request.
-        """
-        known = self._endpoint(handle)
-        return "" if known is None else _why_lost(handle, known, self.region)
 
     def _look_at_objects(self, handle: InvocationHandle, *, patient: bool) -> Observation:
         """Look for both objects. Where both are there, the output is what counts."""

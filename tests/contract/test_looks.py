@@ -353,7 +353,7 @@ class TestEndpoints:
         calls = hook.count(hook._sagemaker_looking, "DescribeEndpoint")
         hook.ahead = 50
         assert hook.look_at_result(waiting) == Pending()
-        assert hook.endpoint_is_lost(waiting) == ""
+        assert isinstance(hook.look_at_result(waiting), Pending)
         assert calls == []
 
     def test_what_the_endpoint_is_at_is_told(self, hook, waiting, faults):
@@ -362,7 +362,7 @@ class TestEndpoints:
         faults.add(EndpointImpaired(status="OutOfService"))
         hook.ahead *= 2
         assert hook.look_at_result(waiting) == Pending("the endpoint is OutOfService, 1 of 1 instances")
-        assert hook.endpoint_is_lost(waiting) == ""
+        assert isinstance(hook.look_at_result(waiting), Pending)
 
     @pytest.mark.parametrize("open_requests", DeletedQueue)
     def test_with_its_endpoint_a_request_is_lost(self, world, hook, waiting, turn, open_requests):
@@ -378,7 +378,6 @@ class TestEndpoints:
             return
         name = waiting.endpoint_name
         assert seen == Settled(False, f"Endpoint {name} does not exist any more.")
-        assert hook.endpoint_is_lost(waiting) == seen.detail
         error = outcome_error(waiting, Outcome(end=End.FAILED, seen_at=time.time(), detail=seen.detail))
         assert type(error) is EndpointLost
         assert "A retry of the task submits a new request." in str(error)
@@ -440,7 +439,7 @@ class TestEndpoints:
         eventually(lambda: hook.describe_endpoint(name)["EndpointStatus"] == "RollingBack")
         hook.ahead = LATER
         assert hook.look_at_result(waiting).status.startswith("the endpoint is RollingBack, ")
-        assert hook.endpoint_is_lost(waiting) == ""
+        assert isinstance(hook.look_at_result(waiting), Pending)
 
     def test_many_waits_ask_once_a_minute(self, hook, echo):
         calls = hook.count(hook._sagemaker_looking, "DescribeEndpoint")
@@ -473,7 +472,7 @@ class TestEndpoints:
         name = world.configure()
         hook.ahead = LATER
         handle = made_up(endpoint_name=name)
-        assert hook.endpoint_is_lost(handle) == f"Endpoint {name} does not exist any more."
+        assert hook.look_at_result(handle) == Settled(False, f"Endpoint {name} does not exist any more.")
         # Seen half a minute after it was submitted, as far as clocks can be trusted.
         later = replace(handle, submitted_at=handle.submitted_at + 31)
         hook.ahead += 31
