@@ -67,22 +67,21 @@ def draft(
     :raises InvalidInput: a member is outside its limits, or the payload cannot be sent.
     """
     fixed = dict(given)
+    folder = fixed.setdefault("s3_output_path_extension", None)
     if sse_kms_key_id is not None:
         KMS_KEY_ID.check("sse_kms_key_id", sse_kms_key_id)
-    if fixed.get("filename") is not None and fixed.get("s3_output_path_extension") is not None:
+    if fixed.get("filename") is not None and folder is not None:
         raise InvalidInput(
             "s3_output_path_extension and filename together give every request of the task the same output "
             "object, so an earlier answer would be taken for a new one. Leave one of them out; copy_to "
             "puts a copy under a name of your own."
         )
     inference_id = fixed.pop("inference_id", None) or str(uuid.uuid4())
-    folder = fixed.pop("s3_output_path_extension", None)
     fixed["custom_attributes"] = fixed.get("custom_attributes") or identity.custom_attributes
     content = payload
     if not isinstance(payload, str):
         fixed["content_type"] = payload.content_type
         content = payload.digest()
-    fixed["s3_output_path_extension"] = folder
     mark = fingerprint(**fixed, input=content, reached=dict(reached or {}))
 
     body, location, upload, transport = None, None, None, ""
