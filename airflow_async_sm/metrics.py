@@ -6,10 +6,18 @@ What happened, counted in Airflow's own metrics: StatsD, DataDog or OpenTelemetr
 ``sagemaker_async.reattached``       counter: tasks that waited for a request that an earlier try had sent
 ``sagemaker_async.succeeded``        counter: requests that were answered
 ``sagemaker_async.failed``           counter: waits that ended without an answer; tag ``kind``: how
-``sagemaker_async.looks``            counter: looks at what tells of an end
+``sagemaker_async.looks``            counter: looks of workers at what tells of an end
 ``sagemaker_async.wait_seconds``     timer: from the submission to the end of the request
+``sagemaker_async.watcher.waits``    gauge: waits that a triggerer has at the moment
+``sagemaker_async.watcher.rounds``   counter: rounds in which it looked at those that were due
+``sagemaker_async.watcher.looks``    counter: requests that took; tag ``kind``: ``listing``, ``heads`` or
+                                     ``look`` (at one request by itself)
+``sagemaker_async.watcher.hits``     counter: waits that it saw end
+``sagemaker_async.watcher.errors``   counter: looks that failed
+``sagemaker_async.watcher.turn``     timer: the longest that it held up the event loop
 ===================================  =========================================================================
 
+A triggerer tells of its watcher once a minute: of each, where waits reach AWS in different ways.
 Airflow puts its own prefix before the names, and gives the tags to those of these systems that have tags.
 Metrics that are off, missing or broken never end a task: what goes wrong is logged once in each process.
 """
@@ -23,10 +31,21 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final, Literal
 
-__all__ = ["Counted", "Timed", "count", "timing"]
+__all__ = ["Counted", "Measured", "Timed", "count", "gauge", "timing"]
 
-Counted = Literal["submitted", "reattached", "succeeded", "failed", "looks"]
-Timed = Literal["wait_seconds"]
+Counted = Literal[
+    "submitted",
+    "reattached",
+    "succeeded",
+    "failed",
+    "looks",
+    "watcher.rounds",
+    "watcher.looks",
+    "watcher.hits",
+    "watcher.errors",
+]
+Measured = Literal["watcher.waits"]
+Timed = Literal["wait_seconds", "watcher.turn"]
 
 _PREFIX: Final = "sagemaker_async"
 
@@ -39,17 +58,31 @@ _BEFORE: Final = "airflow.stats"
 _has_complained = False
 
 
-def count(name: Counted, /, **tags: Any) -> None:
+def count(name: Counted, how_many: int = 1, /, **tags: Any) -> None:
     """
-    Count one of something.
+    Count something.
 
     :param name: What: one of the names above, without the part they have in common.
+    :param how_many: How many of it.
     :param tags: What to tell them apart by; ``None``: not known, and left out.
     """
     try:
         known = {tag: str(value) for tag, value in tags.items() if value is not None}
-        _stats().incr(f"{_PREFIX}.{name}", tags=known or None)
+        _stats().incr(f"{_PREFIX}.{name}", how_many, tags=known or None)
     except Exception as error:  # noqa: BLE001 - the work is paid for: no number is worth losing it
+        _complain(error)
+
+
+def gauge(name: Measured, value: float) -> None:
+    """
+    Say how much of something there is at the moment.
+
+    :param name: What: one of the names above, without the part they have in common.
+    :param value: How much.
+    """
+    try:
+        _stats().gauge(f"{_PREFIX}.{name}", value)
+    except Exception as error:  # noqa: BLE001 - as above
         _complain(error)
 
 

@@ -6,7 +6,6 @@ It touches nothing. The worker's loop and the triggerer's loop both feed it, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_async_sm.core.limits import InvalidInput
@@ -45,7 +44,6 @@ class Pace:
     :param shortest: Shortest pause, in seconds.
     :param longest: Longest pause, in seconds.
     :param share: The pause as a share of the wait's age so far, between the two bounds.
-    :param jitter: Each pause is shortened by up to this share of itself, so that waits do not look in step.
     :param tolerated_errors: So many looks in a row may fail; one more ends the wait. With the default pauses,
         20 bear an outage of a quarter of an hour: giving up early can mean paying for a second inference.
     :param longest_after_error: Longest pause after a failed look, in seconds. Such pauses double each time.
@@ -53,8 +51,7 @@ class Pace:
 
     shortest: float = 1.0
     longest: float = 5.0
-    share: float = 0.05
-    jitter: float = 0.1
+    share: float = 0.2
     tolerated_errors: int = 20
     longest_after_error: float = 60.0
 
@@ -63,11 +60,11 @@ class Pace:
             raise InvalidInput(f"poll_interval is {self.longest!r} s; at least {self.shortest} s is needed.")
 
     def after_age(self, age: float) -> float:
-        """Return the pause, before jitter, of a wait that is ``age`` seconds old."""
+        """Return the pause of a wait that is ``age`` seconds old."""
         return min(self.longest, max(self.shortest, age * self.share))
 
     def after_errors(self, errors: int) -> float:
-        """Return the pause, before jitter, after ``errors`` failed looks in a row."""
+        """Return the pause after ``errors`` failed looks in a row."""
         return min(self.longest_after_error, self.longest * 2.0 ** min(errors - 1, 30))
 
 
@@ -79,7 +76,6 @@ class WaitEngine:
     :param deadline_at: When the waiter gives up (``TimedOut``).
     :param expires_at: When nothing can arrive any more (``Expired``); ``None`` where there is no such moment.
     :param pace: How often to look, and how many failed looks to bear.
-    :param draw: Returns a random number from 0 up to 1, for the jitter.
 
     All times are in seconds since 1970 (UTC), so that a wait keeps its age and its deadline across restarts.
     """
@@ -91,13 +87,11 @@ class WaitEngine:
         deadline_at: float,
         expires_at: float | None = None,
         pace: Pace,
-        draw: Callable[[], float],
     ) -> None:
         self._started_at = started_at
         self._deadline_at = deadline_at
         self._expires_at = expires_at
         self._pace = pace
-        self._draw = draw
         self._errors = 0
         self._finished = False
 
@@ -106,13 +100,26 @@ class WaitEngine:
         """When the last look is due, in seconds since 1970 (UTC): the wait never goes on beyond it."""
         return self._deadline_at if self._expires_at is None else min(self._deadline_at, self._expires_at)
 
-    def after(self, seen: Observation, *, now: float) -> Sleep | Finish:
-        """Return what to do after a look that saw ``seen`` at ``now``. Not to be asked after a finish."""
+    def after(self, seen: Observation, *, now: float, stretch: float = 1.0) -> Sleep | Finish:
+        """
+        Return what to do after a look. Not to be asked after a finish.
+
+        :param seen: What it saw.
+        :param now: The time, in seconds since 1970 (UTC).
+        :param stretch: How many times as long the pause is as it would be. The last look falls on the
+            deadline all the same.
+        """
         if self._finished:
             raise RuntimeError("This wait is over; a wait ends once.")
-        step = self._after_error(seen, now) if isinstance(seen, LookError) else self._after_look(seen, now)
-        self._finished = isinstance(step, Finish)
-        return step
+        if isinstance(seen, LookError):
+            # What is in trouble is not asked sooner.
+            step, stretch = self._after_error(seen, now), max(stretch, 1.0)
+        else:
+            step = self._after_look(seen, now)
+        if isinstance(step, Finish):
+            self._finished = True
+            return step
+        return Sleep(min(step.seconds * stretch, self.ends_at - now))
 
     def _after_look(self, seen: Observation, now: float) -> Sleep | Finish:
         self._errors = 0
@@ -122,19 +129,14 @@ class WaitEngine:
             return _finish(End.EXPIRED, now)
         if now >= self._deadline_at:
             return _finish(End.TIMED_OUT, now)
-        return self._sleep(self._pace.after_age(now - self._started_at), now)
+        return Sleep(self._pace.after_age(now - self._started_at))
 
     def _after_error(self, error: LookError, now: float) -> Sleep | Finish:
         self._errors += 1
         # With the deadline passed and the last look failed, "nothing came" would be a guess.
         if error.fatal or self._errors > self._pace.tolerated_errors or now >= self.ends_at:
             return _finish(End.LOOK_FAILED, now, error.detail)
-        return self._sleep(self._pace.after_errors(self._errors), now)
-
-    def _sleep(self, pause: float, now: float) -> Sleep:
-        """Shorten the pause by the jitter, and so that the last look falls on the deadline."""
-        jittered = pause * (1 - self._pace.jitter * self._draw())
-        return Sleep(min(jittered, self.ends_at - now))
+        return Sleep(self._pace.after_errors(self._errors))
 
 
 def _finish(end: End, now: float, detail: str = "", location: str = "") -> Finish:

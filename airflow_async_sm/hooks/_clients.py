@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.client import BaseClient
 from botocore.config import Config
 
 from airflow_async_sm import __version__
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.uris import S3Uri
+from airflow_async_sm.hooks._listings import only_keys
 from airflow_async_sm.hooks._translate import translated
 
 if TYPE_CHECKING:
@@ -34,8 +36,16 @@ if TYPE_CHECKING:
 _SHARED: WeakValueDictionary[Any, Any] = WeakValueDictionary()
 _MAKING = threading.Lock()
 
+# So many threads look at the same time, at most.
+LOOKERS = 16
+
 # A look that is stuck must not outlive the deadline by minutes: the next look is its retry.
-_LOOKING = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1})
+_LOOKING = Config(
+    connect_timeout=5,
+    read_timeout=10,
+    retries={"total_max_attempts": 1},
+    max_pool_connections=LOOKERS,
+)
 
 
 class AwsClients(AwsBaseHook):
@@ -100,6 +110,15 @@ class AwsClients(AwsBaseHook):
         with _MAKING:
             for key in [key for key, hook in _SHARED.items() if hook is self]:
                 del _SHARED[key]
+
+    def connect(self) -> None:
+        """Fetch the connection. What uses it later needs nothing of Airflow any more."""
+        _ = self._session, self.conn_config
+
+    def close(self) -> None:
+        """Close the connections. A client that is used later opens new ones."""
+        for client in [each for each in vars(self).values() if isinstance(each, BaseClient)]:
+            client.close()
 
     @cached_property
     def _session(self) -> boto3.session.Session:
@@ -187,9 +206,16 @@ class AwsClients(AwsBaseHook):
         client: S3Client = self._client_for("s3")
         return client
 
-    @cached_property
+    @property
     def _s3_looking(self) -> S3Client:
+        # Many threads begin to look at once.
+        with self._making:
+            return self._s3_of_lookers
+
+    @cached_property
+    def _s3_of_lookers(self) -> S3Client:
         client: S3Client = self._client_for("s3", _LOOKING)
+        client.meta.events.register("before-parse.s3.ListObjectsV2", only_keys)
         return client
 
     @cached_property

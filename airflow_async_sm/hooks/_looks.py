@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +36,8 @@ ENDPOINT_SECONDS: Final = 60.0
 # is younger is not held against an endpoint that was not there a moment before.
 CLOCKS_DIFFER: Final = 60.0
 
+_PENDING: Final = Pending()
+
 # A folder may have an object of its own name; a request leaves two others at most.
 _LISTED: Final = 10
 _FAILURE_SUFFIX: Final = "-error.out"
@@ -57,25 +59,24 @@ class _Endpoint:
     :param seen_at: When ``description`` was asked for; ``None``: there was no answer yet.
     :param description: The answer of DescribeEndpoint; ``None``: there is no such endpoint.
     :param hidden: Whether the right to look at it is missing.
+    :param pending: What an absent answer means while it is like that.
     """
 
     asked_at: float = float("-inf")
     seen_at: float | None = None
     description: Mapping[str, Any] | None = None
     hidden: bool = False
+    pending: Pending = _PENDING
 
     def is_due(self, now: float) -> bool:
         """Return whether it may be asked for again. A clock that was set back must not forbid it for long."""
         return not self.hidden and not 0 <= now - self.asked_at < ENDPOINT_SECONDS
 
-    @property
-    def status(self) -> str:
-        """What it is at the moment, for a log; empty if that is not known."""
-        if self.seen_at is None:
-            return ""
-        if self.description is None:
-            return "the endpoint does not exist"
-        return f"the endpoint is {progress(self.description)}"
+    def seen(self, description: Mapping[str, Any] | None) -> _Endpoint:
+        """Return what is known with the answer to the last question."""
+        status = "does not exist" if description is None else f"is {progress(description)}"
+        pending = Pending(f"the endpoint {status}")
+        return replace(self, seen_at=self.asked_at, description=description, pending=pending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,10 @@ class _Memory:
 
 class LookCalls(EndpointCalls):
     """One look at a time; others wait between them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._memory = _Memory()
 
     def clock(self) -> float:
         """Return the time, in seconds since 1970 (UTC)."""
@@ -123,7 +128,34 @@ class LookCalls(EndpointCalls):
             # The object may have come after the look at its place and before the endpoint's end.
             seen = self._look_at_objects(handle, patient=patient)
             return Settled(succeeded=False, detail=lost) if isinstance(seen, Pending) else seen
-        return Pending("; ".join(part for part in (seen.status, known.status) if part))
+        return Pending("; ".join(part for part in (seen.status, known.pending.status) if part))
+
+    def look_at_endpoints(self, handles: Iterable[InvocationHandle]) -> None:
+        """
+        Look at the endpoints of requests, as :meth:`look_at_result` does, for :meth:`unanswered`.
+
+        :param handles: The requests.
+        """
+        oldest: dict[str, InvocationHandle] = {}
+        for handle in handles:
+            name = handle.endpoint_name or ""
+            if name not in oldest or handle.submitted_at < oldest[name].submitted_at:
+                oldest[name] = handle
+        for handle in oldest.values():
+            self._endpoint(handle)
+
+    def unanswered(self, handle: InvocationHandle) -> Pending | None:
+        """
+        Return what it means that neither object of a request is there; ``None``: look at the request itself.
+
+        Nothing is asked.
+
+        :param handle: The request.
+        """
+        known = self._memory.endpoints.get((handle.endpoint_name or "").lower())
+        if known is None or self.clock() - handle.submitted_at < CLOCKS_DIFFER:
+            return _PENDING
+        return None if _why_lost(handle, known, self.region) else known.pending
 
     def _look_at_objects(self, handle: InvocationHandle, *, patient: bool) -> Observation:
         """Look for both objects. Where both are there, the output is what counts."""
@@ -211,12 +243,6 @@ class LookCalls(EndpointCalls):
                 return None
         return [one["Key"] for one in reply.get("Contents", ())]
 
-    @property
-    def _memory(self) -> _Memory:
-        # Not a cached property: of two threads that begin together, each could have its own.
-        memory: _Memory = vars(self).setdefault("_look_memory", _Memory())
-        return memory
-
     def _endpoint(self, handle: InvocationHandle) -> _Endpoint | None:
         """Return what is known of a request's endpoint, asked for anew if it is time."""
         name, now, memory = handle.endpoint_name, self.clock(), self._memory
@@ -248,7 +274,7 @@ class LookCalls(EndpointCalls):
                     error.__cause__,
                 )
             return replace(known, hidden=hidden)
-        return replace(known, seen_at=known.asked_at, description=description)
+        return known.seen(description)
 
 
 def _why_lost(handle: InvocationHandle, known: _Endpoint, region: str) -> str:

@@ -13,10 +13,10 @@ from botocore.exceptions import ClientError
 from airflow_async_sm.core.endpoint_states import admit
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected
-from airflow_async_sm.hooks._looks import LookCalls
 from airflow_async_sm.hooks._preflight import PreflightCalls
 from airflow_async_sm.hooks._records import RecordCalls
 from airflow_async_sm.hooks._results import ResultCalls
+from airflow_async_sm.hooks._rounds import RoundCalls
 from airflow_async_sm.hooks._translate import submission
 from airflow_async_sm.hooks._uploads import UploadCalls
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SageMakerAsyncHook"]
 
 
-class SageMakerAsyncHook(LookCalls, ResultCalls, UploadCalls, RecordCalls, PreflightCalls):
+class SageMakerAsyncHook(RoundCalls, ResultCalls, UploadCalls, RecordCalls, PreflightCalls):
     """
     Talk to SageMaker Asynchronous Inference.
 

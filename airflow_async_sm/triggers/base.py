@@ -8,27 +8,25 @@ steps through the very same object.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-from asgiref.sync import sync_to_async
 
 from airflow_async_sm import metrics
 from airflow_async_sm._compat import BaseTrigger, TriggerEvent, conf
 from airflow_async_sm.core.aws import AwsParams
 from airflow_async_sm.core.events import encode_event
 from airflow_async_sm.core.handles import Handle, InvocationHandle
-from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import LookError, Observation, Pending
+from airflow_async_sm.core.rounds import AT_EASE
 from airflow_async_sm.core.waiting import Finish, Pace, Sleep, WaitEngine
-from airflow_async_sm.exceptions import SageMakerAsyncError
+from airflow_async_sm.triggers._troubles import look_error, tells_of_credentials
+from airflow_async_sm.triggers._watcher import Watcher
 
 if TYPE_CHECKING:
+    from airflow_async_sm.core.uris import S3Uri
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 
 __all__ = ["SageMakerAsyncBaseTrigger"]
@@ -38,9 +36,6 @@ _NO_HEARTBEAT = -1.0
 
 # How long the scheduler may take to hear of the end of the old process; a busy one takes longer.
 _SCHEDULER_SECONDS = 2.0
-
-# Not the event loop's own threads: those resolve names for everybody.
-_LOOKING = ThreadPoolExecutor(max_workers=8, thread_name_prefix="sagemaker-async-look")
 
 
 class SageMakerAsyncBaseTrigger(BaseTrigger):
@@ -70,7 +65,6 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
             deadline_at=deadline_at,
             expires_at=handle.expires_at if isinstance(handle, InvocationHandle) else None,
             pace=Pace(longest=poll_interval),
-            draw=random.random,
         )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -98,43 +92,44 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
 
         return SageMakerAsyncHook.shared(self.params)
 
+    @property
+    def places(self) -> tuple[S3Uri | None, S3Uri | None]:
+        """Where the answer and a failure will be, where these can be looked for together with others."""
+        return None, None
+
+    def unanswered(self, hook: SageMakerAsyncHook) -> Pending | None:  # noqa: ARG002 - for subclasses
+        """Return what it means that neither is there; ``None``: :meth:`look` has to tell. Asks nothing."""
+        return Pending()
+
     def observe(self) -> Observation:
         """Look once, blocking; a look that cannot be made is an observation too."""
         metrics.count("looks")
         try:
             return self.look()
         except Exception as error:  # noqa: BLE001 - whatever hinders a look, the request itself goes on
-            cause = error.__cause__ if isinstance(error, SageMakerAsyncError) else error
-            self._renew_after(cause)
-            detail = f"{type(cause).__name__}: {cause}" if cause else str(error)
-            return LookError(detail, fatal=isinstance(error, InvalidInput))
+            if tells_of_credentials(error):
+                # The next look is made with the connection as it is then.
+                self.hook.retire()
+                del self.hook
+            return look_error(error)
 
-    def _renew_after(self, error: BaseException | None) -> None:
-        """Let the next look be made with the connection as it is then: its secret may have been changed."""
-        from airflow_async_sm.hooks._translate import are_no_credentials
+    def decide(self, seen: Observation, stretch: float = AT_EASE) -> Sleep | Finish:
+        """
+        Return what to do after a look, and log what is new in it.
 
-        if error is not None and are_no_credentials(error):
-            self.hook.retire()
-            del self.hook
-
-    async def aobserve(self) -> Observation:
-        """Look once, beside the event loop, in one of a few threads that all waits share."""
-        observe = sync_to_async(self.observe, thread_sensitive=False, executor=_LOOKING)
-        seen: Observation = await observe()
-        return seen
-
-    def decide(self, seen: Observation) -> Sleep | Finish:
-        """Return what to do after a look, and log what is new in it."""
+        :param seen: What it saw.
+        :param stretch: How many times as long as :class:`Pace` says the pause is. Default: as for a wait that
+            has a triggerer to itself.
+        """
         self._tell(seen)
-        return self.engine.after(seen, now=self.clock())
+        return self.engine.after(seen, now=self.clock(), stretch=stretch)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait without holding up the event loop, and yield how it ended."""
         # The worker looked just before it deferred.
         await self.asleep(_settling_time())
-        while isinstance(step := self.decide(await self.aobserve()), Sleep):
-            await self.asleep(step.seconds)
-        yield TriggerEvent(encode_event(self.handle, step.outcome))  # type: ignore[no-untyped-call]
+        outcome = await Watcher.of(self.params).outcome_of(self)
+        yield TriggerEvent(encode_event(self.handle, outcome))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_async_sm.core.aws import AwsParams
 from airflow_async_sm.core.handles import InvocationHandle
-from airflow_async_sm.core.outcomes import Observation
+from airflow_async_sm.core.outcomes import Observation, Pending
+from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
+
+if TYPE_CHECKING:
+    from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 
 __all__ = ["ON_403", "SageMakerAsyncInferenceTrigger"]
 
@@ -95,6 +99,18 @@ class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
         """Return class and arguments."""
         path, arguments = super().serialize()
         return path, {**arguments, "on_403": self.on_403}
+
+    @property
+    def places(self) -> tuple[S3Uri | None, S3Uri | None]:
+        """The exact places of both objects. Where only folders are known, each look is a look of its own."""
+        output, failure = self.handle.output_location, self.handle.failure_location
+        if output.endswith("/") or (failure or "").endswith("/"):
+            return None, None
+        return S3Uri.parse(output), S3Uri.parse(failure) if failure else None
+
+    def unanswered(self, hook: SageMakerAsyncHook) -> Pending | None:
+        """Return what is known of the endpoint; ``None``: it may be lost."""
+        return hook.unanswered(self.handle)
 
     def look(self) -> Observation:
         """Look once for the output and the failure object, and now and then at the endpoint."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +12,7 @@ from airflow_async_sm.core.waiting import Finish, Pace, Sleep, WaitEngine
 
 
 def engine(**changes):
-    arguments = {"started_at": 0.0, "deadline_at": 100.0, "pace": Pace(jitter=0), "draw": lambda: 0.0}
+    arguments = {"started_at": 0.0, "deadline_at": 100.0, "pace": Pace()}
     return WaitEngine(**(arguments | changes))
 
 
@@ -35,7 +33,7 @@ def test_a_failure_object_is_failure_and_keeps_its_reason():
 
 
 def test_a_young_wait_is_looked_at_often_and_an_old_one_rarely():
-    pauses = [engine(deadline_at=1e6).after(Pending(), now=age).seconds for age in (0, 20, 60, 100, 5_000)]
+    pauses = [engine(deadline_at=1e6).after(Pending(), now=age).seconds for age in (0, 5, 15, 25, 5_000)]
     assert pauses == [1.0, 1.0, 3.0, 5.0, 5.0]
 
 
@@ -90,9 +88,15 @@ def test_a_wait_that_is_over_cannot_be_asked_again():
         wait.after(Pending(), now=2)
 
 
-def test_jitter_shortens_a_pause_by_a_tenth_at_most():
-    wait = engine(pace=Pace(jitter=0.1), draw=lambda: 1.0, deadline_at=1e6)
-    assert wait.after(Pending(), now=0).seconds == pytest.approx(0.9)
+def test_pauses_can_be_stretched_but_not_past_the_end():
+    assert engine().after(Pending(), now=50, stretch=0.5).seconds == 2.5
+    assert engine().after(Pending(), now=50, stretch=4.0).seconds == 20.0
+    assert engine().after(Pending(), now=90, stretch=4.0).seconds == 10.0
+
+
+def test_what_is_in_trouble_is_not_asked_sooner():
+    assert engine().after(LookError("slow down"), now=50, stretch=0.5).seconds == 5.0
+    assert engine().after(LookError("slow down"), now=50, stretch=2.0).seconds == 10.0
 
 
 @pytest.mark.parametrize("longest", [0.5, 0, -1, float("inf"), float("nan")])
@@ -112,7 +116,6 @@ paces = st.builds(
     Pace,
     longest=st.floats(min_value=1, max_value=600),
     share=st.floats(min_value=0, max_value=1),
-    jitter=st.floats(min_value=0, max_value=1, exclude_max=True),
     tolerated_errors=st.integers(min_value=0, max_value=10),
 )
 
@@ -123,11 +126,11 @@ paces = st.builds(
     life=st.none() | st.floats(min_value=0, max_value=5_000),
     pace=paces,
     seen=st.lists(waiting_looks, min_size=1),
-    seed=st.integers(),
+    stretch=st.floats(min_value=0.5, max_value=20),
     lateness=st.floats(min_value=0, max_value=10),
 )
 def test_every_wait_ends_and_sleeps_neither_past_its_end_nor_for_nothing(
-    started_at, patience, life, pace, seen, seed, lateness
+    started_at, patience, life, pace, seen, stretch, lateness
 ):
     """Whatever is seen, however late the driver wakes: a finite number of looks, the last one at the end."""
     expires_at = None if life is None else started_at + life
@@ -136,11 +139,10 @@ def test_every_wait_ends_and_sleeps_neither_past_its_end_nor_for_nothing(
         deadline_at=started_at + patience,
         expires_at=expires_at,
         pace=pace,
-        draw=random.Random(seed).random,
     )
     assert wait.ends_at <= started_at + patience
     now, taken = started_at, 0
-    while isinstance(step := wait.after(seen[taken % len(seen)], now=now), Sleep):
+    while isinstance(step := wait.after(seen[taken % len(seen)], now=now, stretch=stretch), Sleep):
         assert step.seconds > 0
         # One part in 10^15 of a point in time is what adding floating-point numbers may lose.
         assert now + step.seconds <= wait.ends_at + 1e-6

@@ -1,0 +1,80 @@
+"""Looks for the answers to many requests at once."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from airflow_async_sm.core.buckets import Heads, Listing, Seen
+from airflow_async_sm.core.costs import DENIED, cost_of_listing
+from airflow_async_sm.hooks._looks import LookCalls
+from airflow_async_sm.hooks._translate import is_denial, status_code, translated
+
+
+class RoundCalls(LookCalls):
+    """They only find out whether objects are there. What that means is said elsewhere."""
+
+    def heads(self, ask: Heads) -> Seen:
+        """
+        Ask for each key of a few.
+
+        :param ask: The keys.
+        :raises RequestRejected: S3 refuses to answer at all, for example because of the credentials.
+        :raises ServiceUnavailable: S3 could not be asked.
+        """
+        there, refused = set[str](), set[str]()
+        for key in dict.fromkeys(spot.key for spot in ask.spots):
+            with translated(f"look at s3://{ask.bucket}/{key}"):
+                try:
+                    self._s3_looking.head_object(Bucket=ask.bucket, Key=key)
+                    there.add(key)
+                except ClientError as error:
+                    if status_code(error) == 403:
+                        refused.add(key)
+                    elif status_code(error) != 404:
+                        raise
+        return Seen(frozenset(there), refused=frozenset(refused), requests=len(ask.spots))
+
+    def listed(self, ask: Listing) -> Seen:
+        """
+        Ask for all awaited keys of a folder, and leave out what lies where none is awaited.
+
+        Where so much else is there that it would cost more than asking for each key, that is given up.
+
+        :param ask: The folder, and the keys.
+        :raises RequestRejected: S3 refuses to answer at all, for example because of the credentials.
+        :raises ServiceUnavailable: S3 could not be asked.
+        """
+        awaited = [spot.key for spot in ask.spots]
+        there, covered, pages, keys = set[str](), 0, 0, 0
+        # What is a key without its last character sorts before it.
+        after = awaited[0][:-1]
+        while True:
+            page = self._page(ask.bucket, ask.folder, after=after)
+            if page is None:
+                return Seen(frozenset(), reached="", cost=DENIED)
+            found = [one["Key"] for one in page.get("Contents", ())]
+            there.update(found)
+            pages, keys = pages + 1, keys + len(found)
+            cost = cost_of_listing(pages=pages, keys=keys)
+            covered = bisect_right(awaited, found[-1]) if page.get("IsTruncated") and found else len(awaited)
+            if covered == len(awaited):
+                return Seen(frozenset(there), cost=cost, requests=pages)
+            # Where none was reached, twice as much may not suffice either.
+            in_all = cost * len(awaited) / max(covered, 0.5)
+            if in_all > ask.worth:
+                return Seen(frozenset(there), reached=found[-1], cost=in_all, requests=pages)
+            after = max(found[-1], awaited[covered][:-1])
+
+    def _page(self, bucket: str, folder: str, *, after: str) -> Any:
+        """Return a page of a listing; ``None``: the right to list is missing."""
+        with translated(f"list s3://{bucket}/{folder}"):
+            try:
+                place: Any = {"Prefix": folder, **({"StartAfter": after} if after else {})}
+                return self._s3_looking.list_objects_v2(Bucket=bucket, **place)
+            except ClientError as error:
+                if not is_denial(error):
+                    raise
+                return None
