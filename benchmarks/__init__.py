@@ -1,0 +1,1 @@
+"""What waiting costs: this provider against what people use today, measured side by side in one run."""
