@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from airflow_async_sm.core.costs import ListingCosts, folders_to_list, under
 
-__all__ = ["Ask", "Bucket", "Heads", "Listing", "Look", "Seen", "Sight", "Spot"]
+__all__ = ["Ask", "Bucket", "Folder", "Heads", "Listing", "Look", "Seen", "Sight", "Spot"]
 
 # How many keys one thread asks for in one go.
 _AT_ONCE: Final = 10
@@ -18,8 +18,18 @@ _AT_ONCE: Final = 10
 _PLANNED_ANEW: Final = 60.0
 
 
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Scheduled:
+    """What is due at some time. ``queued``: when the caller's queue comes to it, which is no later."""
+
+    due: float = 0.0
+    queued: float | None = None
+    is_asked: bool = False
+    is_left: bool = False
+
+
 @dataclass(eq=False, slots=True)
-class Spot:
+class Spot(_Scheduled):
     """
     One place that a wait is about, or the wait as a whole.
 
@@ -27,7 +37,8 @@ class Spot:
     :param bucket: Name of the bucket; empty: it is the wait as a whole.
     :param key: The key.
     :param is_failure: Whether it is where a failure would be told.
-    :param due: When it is asked for next, in seconds.
+    :param due: When it is asked for, or told of, next, in seconds.
+    :param queued: When the caller's queue comes to it, in seconds: no later than it is due; ``None``: not.
     :param is_asked: Whether it is being asked for.
     :param is_left: Whether nobody waits at it any more.
     """
@@ -36,9 +47,44 @@ class Spot:
     bucket: str = ""
     key: str = ""
     is_failure: bool = False
-    due: float = 0.0
-    is_asked: bool = False
-    is_left: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Folder(_Scheduled):
+    """
+    A folder that is listed for all who wait for keys in it.
+
+    :param bucket: Name of the bucket.
+    :param name: Its name, with the slash; empty: the whole bucket.
+    :param wishes: Until when a pause is wanted, by whether it is for failures, and the pause.
+    :param heeding: Who is told what the next listing shows, even if it shows nothing.
+    :param due: When it is listed next, in seconds.
+    :param queued: When the caller's queue comes to it, in seconds: no later than it is due; ``None``: not.
+    :param is_asked: Whether it is being listed.
+    :param is_left: Whether it is listed no more.
+    """
+
+    bucket: str
+    name: str
+    wishes: dict[tuple[bool, float], float] = field(default_factory=dict)
+    heeding: list[Spot] = field(default_factory=list)
+
+    def note(self, spot: Spot, pause: float, *, until: float) -> None:
+        """
+        Take note of the pause that somebody wants.
+
+        :param spot: Who.
+        :param pause: The pause, in seconds.
+        :param until: Until when that holds: by then it is said anew.
+        """
+        # A tenth of a second is near enough, and keeps this small.
+        wish = (spot.is_failure, round(pause, 1))
+        self.wishes[wish] = max(until, self.wishes.get(wish, until))
+
+    def pause(self, now: float) -> float:
+        """Return the pause until the next listing. What answers need goes before what failures need."""
+        self.wishes = {wish: until for wish, until in self.wishes.items() if until >= now}
+        return min(self.wishes, default=(False, 1.0))[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,18 +106,18 @@ class Listing:
     Ask for all awaited keys of one folder, from the first to the last.
 
     :param bucket: The bucket.
-    :param spots: What is asked for, sorted by key.
-    :param folder: The folder, with its slash; empty: the whole bucket.
+    :param folder: The folder.
+    :param keys: The keys, sorted.
     """
 
     bucket: str
-    spots: list[Spot]
-    folder: str
+    folder: Folder
+    keys: list[str]
 
     @property
     def worth(self) -> float:
         """The cost at which a HEAD for each key is as good."""
-        return float(len(self.spots))
+        return float(len(self.keys))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +142,6 @@ class Sight(Enum):
     PRESENT = "present"
     ABSENT = "absent"
     REFUSED = "refused"
-    UNREACHED = "unreached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +150,15 @@ class Seen:
     What is there of the keys that were asked for.
 
     :param keys: Keys that are there.
-    :param reached: Up to which key that is the truth; ``None``: for all.
     :param refused: Keys for which S3 would not say.
+    :param is_whole: Whether what was asked for and is not here is not there. A listing may be given up.
     :param cost: What a listing cost, or would cost to its end.
     :param requests: How many requests it took.
     """
 
     keys: frozenset[str]
-    reached: str | None = None
     refused: frozenset[str] = frozenset()
+    is_whole: bool = True
     cost: float = 0.0
     requests: int = 1
 
@@ -121,9 +166,7 @@ class Seen:
         """Return what is seen at a key that was asked for."""
         if key in self.keys:
             return Sight.PRESENT
-        if key in self.refused:
-            return Sight.REFUSED
-        return Sight.ABSENT if self.reached is None or key <= self.reached else Sight.UNREACHED
+        return Sight.REFUSED if key in self.refused else Sight.ABSENT
 
 
 class Bucket:
@@ -140,8 +183,9 @@ class Bucket:
         self._keys: list[str] = []
         self._spots: dict[str, list[Spot]] = {}
         self._costs = ListingCosts()
-        self._folders: list[str] = []
-        self._listing: set[str] = set()
+        self._folders: dict[str, Folder] = {}
+        # Sorted, as the dictionary is.
+        self._names: list[str] = []
 
     def __bool__(self) -> bool:
         return bool(self._keys)
@@ -162,68 +206,84 @@ class Bucket:
             del self._keys[bisect_left(self._keys, spot.key)]
             self._is_changed = True
 
-    def plan(self, now: float) -> None:
-        """Think about anew which folders to list, if there is reason to."""
-        if self._is_changed or now - self._planned_at > _PLANNED_ANEW:
-            self._is_changed, self._planned_at = False, now
-            self._costs.forget(now=now)
-            self._folders = folders_to_list(self._keys, self._costs.of)
+    def at(self, key: str) -> list[Spot]:
+        """Return the spots at a key."""
+        return list(self._spots.get(key, ()))
+
+    def in_folder(self, folder: Folder) -> list[Spot]:
+        """Return the spots in a folder."""
+        return [spot for key in self._keys[under(self._keys, folder.name)] for spot in self._spots[key]]
+
+    def folder_of(self, spot: Spot) -> Folder | None:
+        """Return the folder that is listed for a spot; ``None``: it gets a HEAD of its own."""
+        place = bisect_right(self._names, spot.key) - 1
+        if place < 0 or not spot.key.startswith(self._names[place]):
+            return None
+        return self._folders[self._names[place]]
 
     def apart(self) -> Iterator[Spot]:
         """Yield the spots that get a HEAD each."""
         listed = 0
-        for folder in [*self._folders, None]:
-            part = slice(0, 0) if folder is None else under(self._keys, folder)
-            end = len(self._keys) if folder is None else part.start
-            for key in self._keys[listed:end]:
+        for part in [*(under(self._keys, name) for name in self._names), slice(len(self._keys), 0)]:
+            for key in self._keys[listed : part.start]:
                 yield from self._spots[key]
             listed = part.stop
 
-    def asks(self, due: list[Spot], most: int) -> Iterator[Ask]:
+    def plan(self, now: float) -> tuple[list[Folder], list[Folder]]:
         """
-        Yield what to ask, and mark what is asked for. What is in a folder that is being listed is left out.
+        Think about anew which folders to list, if there is reason to.
 
-        :param due: Who is due.
-        :param most: How many may get a HEAD now.
+        Return those that are new, and those that are listed no more.
         """
-        apart: list[Spot] = []
-        for spot in due:
-            folder = self._folder_of(spot.key)
-            if folder is None:
-                apart.append(spot)
-            elif folder not in self._listing and not spot.is_asked:
-                self._listing.add(folder)
-                yield Listing(self.name, _marked(self._in_folder(folder)), folder)
-        for first in range(0, min(len(apart), most), _AT_ONCE):
-            yield Heads(self.name, _marked(apart[first : min(first + _AT_ONCE, most)]))
+        if not self._is_changed and now - self._planned_at < _PLANNED_ANEW:
+            return [], []
+        self._is_changed, self._planned_at = False, now
+        self._costs.forget(now=now)
+        return self._list(folders_to_list(self._keys, self._costs.of))
 
-    def answered(self, ask: Listing | Heads, seen: Seen | None, now: float) -> None:
+    def leave(self) -> None:
+        """Let its folders be listed no more."""
+        self._list([])
+
+    def listing(self, folder: Folder) -> list[Listing]:
+        """Return the listing of a folder in a list, and mark it; empty if nobody waits for keys in it."""
+        keys = self._keys[under(self._keys, folder.name)]
+        folder.is_asked = bool(keys)
+        return [Listing(self.name, folder, keys)] if keys else []
+
+    def learn(self, folder: Folder, seen: Seen, now: float) -> list[Folder]:
         """
-        Take note of an answer.
+        Take note of what a listing cost. Return the folder in a list if it is listed no more.
 
-        :param ask: What was asked.
-        :param seen: What was answered; ``None``: that could not be found out.
+        :param folder: The folder.
+        :param seen: What was seen.
         :param now: The time.
         """
-        if isinstance(ask, Listing):
-            self._listing.discard(ask.folder)
-            if seen is not None:
-                self._is_changed |= seen.cost != self._costs.of(ask.folder)
-                self._costs.learn(ask.folder, seen.cost, now=now)
-                if seen.reached is not None and ask.folder in self._folders:
-                    # It was given up. Until there is another plan, its keys get a HEAD each.
-                    self._folders.remove(ask.folder)
+        self._is_changed |= seen.cost != self._costs.of(folder.name)
+        self._costs.learn(folder.name, seen.cost, now=now)
+        if seen.is_whole or folder.is_left:
+            return []
+        # Until there is another plan, its keys get a HEAD each.
+        return self._list([name for name in self._names if name != folder.name])[1]
 
-    def _in_folder(self, folder: str) -> list[Spot]:
-        keys = self._keys[under(self._keys, folder)]
-        return [spot for key in keys for spot in self._spots[key] if not spot.is_asked]
+    def _list(self, names: list[str]) -> tuple[list[Folder], list[Folder]]:
+        before, self._names = self._folders, names
+        self._folders = {name: before.get(name) or Folder(self.name, name) for name in names}
+        new = [folder for name, folder in self._folders.items() if name not in before]
+        gone = [folder for name, folder in before.items() if name not in self._folders]
+        for folder in gone:
+            folder.is_left = True
+        return new, gone
 
-    def _folder_of(self, key: str) -> str | None:
-        place = bisect_right(self._folders, key) - 1
-        return self._folders[place] if place >= 0 and key.startswith(self._folders[place]) else None
 
+def heads(bucket: str, spots: list[Spot]) -> Iterator[Heads]:
+    """
+    Yield what asks for spots one by one, and mark them.
 
-def _marked(spots: list[Spot]) -> list[Spot]:
+    :param bucket: The bucket.
+    :param spots: The spots.
+    """
     for spot in spots:
         spot.is_asked = True
-    return spots
+    for first in range(0, len(spots), _AT_ONCE):
+        yield Heads(bucket, spots[first : first + _AT_ONCE])

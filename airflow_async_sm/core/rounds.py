@@ -2,8 +2,8 @@
 Many waits at once: who is looked at when, and by which of the requests that S3 takes.
 
 Answers do not announce themselves, so places in S3 are asked for again and again. Each wait says when it
-wants to be looked at next. Whoever is due is asked for together with all others in the same folder, where one
-LIST is cheaper than a HEAD for each; so waits that share a folder come to share their moments as well.
+wants to be looked at next. Where one LIST is cheaper than a HEAD for each, a folder is due for all who wait
+for keys in it, as often as the youngest wants; who is not there yet is told so only now and then.
 
 All that is found out this way is that nothing is there yet, or that the answer is. Everything else, and the
 end of a wait without an answer, takes a look of its own at that one request.
@@ -12,10 +12,11 @@ end of a wait without an answer, takes a look of its own at that one request.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from math import ceil
 from typing import Final, Protocol
 
-from airflow_async_sm.core.buckets import Ask, Bucket, Listing, Look, Seen, Sight, Spot
+from airflow_async_sm.core.buckets import Ask, Bucket, Folder, Listing, Look, Seen, Sight, Spot, heads
 from airflow_async_sm.core.outcomes import Observation, Outcome, Pending, Settled
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.core.waiting import Finish, Sleep
@@ -34,10 +35,17 @@ _MOST_PER_SECOND: Final = 250.0
 _FAILURE_PAUSES: Final = 2.0
 # Each round's pauses are shortened by up to this share, so that triggerers do not look in step.
 _JITTER: Final = 0.1
-# Who is due so shortly after others is taken along; in seconds.
-_TOGETHER: Final = 0.1
+# All that is due comes at full tenths of a second, so that those who are due at about the same time are asked
+# for together. A clock may be a little behind.
+_EACH_SECOND: Final = 10
+_BEHIND: Final = 0.01
 # A new wait is first looked at so much later, in seconds: many come at once, and a worker has just looked.
 _JOINING: Final = 0.3
+# A folder is listed at most so often, in seconds.
+_LISTED_EVERY: Final = 0.5
+# Who wants the same pause each time is told ever less often that nothing is there, up to every tenth time.
+_SELDOM: Final = 10
+_ABOUT: Final = 1.01
 # Plans are made at most so often, in seconds, and not for each wait that comes or goes.
 _PLANNED_ANEW: Final = 1.0
 
@@ -46,8 +54,8 @@ class Waiting(Protocol):
     """One wait, as far as the rounds have to do with it."""
 
     @property
-    def is_at_its_end(self) -> bool:
-        """Whether the next look is the last."""
+    def ends_in(self) -> float:
+        """How many seconds are left until its last look."""
 
     def unanswered(self) -> Pending | None:
         """Return what it means that no object was found; ``None``: only a look of its own can tell."""
@@ -57,14 +65,15 @@ class Waiting(Protocol):
 
 
 class _Wait:
-    __slots__ = ("bucket", "pause", "spots", "waiting")
+    __slots__ = ("alike", "bucket", "pause", "spots", "waiting")
 
     def __init__(self, waiting: Waiting, bucket: str) -> None:
         self.waiting = waiting
         self.bucket = bucket
         self.spots: list[Spot] = []
-        # As long as the wait would have it.
+        # As long as the wait would have it, and how often in a row that was the same.
         self.pause = 1.0
+        self.alike = 0
 
 
 class Rounds:
@@ -80,7 +89,7 @@ class Rounds:
         self._draw = draw
         self._waits: dict[int, _Wait] = {}
         self._buckets: dict[str, Bucket] = {}
-        self._heap: list[tuple[float, int, Spot]] = []
+        self._queue: list[tuple[float, int, Spot | Folder]] = []
         self._counted = 0
         self._planned_at = float("-inf")
         self._stretch = AT_EASE
@@ -117,26 +126,47 @@ class Rounds:
         wait = self._waits.pop(name, None)
         if wait is not None:
             self._leave(wait)
-        if len(self._heap) > 4 * len(self._waits) + 1_000:
-            self._heap = [entry for entry in self._heap if self._is_awaited(entry)]
-            heapq.heapify(self._heap)
+        if len(self._queue) > 4 * len(self._waits) + 1_000:
+            self._queue = [entry for entry in self._queue if not entry[2].is_left]
+            heapq.heapify(self._queue)
 
     @property
     def next_at(self) -> float | None:
         """When somebody is due; ``None``: nobody, unless something is answered or a wait is added."""
-        while self._heap and not self._is_awaited(self._heap[0]):
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        while self._queue:
+            at, _, one = self._queue[0]
+            if one.due == at and not one.is_asked and not one.is_left:
+                return at
+            heapq.heappop(self._queue)
+            if one.queued == at:
+                # It is due later than it was when it was queued.
+                one.queued = None
+                if not one.is_asked and not one.is_left:
+                    self._want(one, one.due)
+        return None
 
     def begin(self, now: float) -> list[Ask]:
         """Return what to ask now. The answer to each goes to :meth:`absorb`."""
         self._plan(now)
         more = (now - self._began_at) * _MOST_PER_SECOND
         self._began_at, self._allowed = now, min(_MOST_PER_SECOND, self._allowed + more)
-        due: dict[str, list[Spot]] = {}
-        for spot in self._pop_due(now + _TOGETHER):
-            due.setdefault(spot.bucket, []).append(spot)
-        return [ask for bucket, spots in due.items() for ask in self._ask_for(bucket, spots, now)]
+        asks: list[Ask] = []
+        apart: dict[str, list[Spot]] = {}
+        for one in self._pop_due(now + _BEHIND):
+            if isinstance(one, Folder):
+                listing = self._buckets[one.bucket].listing(one)
+                asks += listing
+                if not listing:
+                    self._want(one, now + _PLANNED_ANEW)
+            elif (folder := self._folder_of(one)) is None:
+                apart.setdefault(one.bucket, []).append(one)
+            elif self._waits[one.name].waiting.ends_in <= 0:
+                self._as_a_whole(one.name, now)
+            else:
+                folder.heeding.append(one)
+        for bucket, spots in apart.items():
+            asks += self._each(bucket, [spot for spot in spots if not spot.is_left], now)
+        return asks
 
     def absorb(
         self, ask: Ask, answer: Seen | Observation, now: float
@@ -148,26 +178,41 @@ class Rounds:
         :param answer: What came of it; for keys a :class:`Seen`, or an observation that holds for all.
         :param now: The time.
         """
-        if not isinstance(ask, Look) and ask.bucket in self._buckets:
-            self._buckets[ask.bucket].answered(ask, answer if isinstance(answer, Seen) else None, now)
         stretch = self._stretch * (1 - _JITTER * self._draw())
-        for spot in ask.spots:
+        folder = ask.folder if isinstance(ask, Listing) else None
+        for spot in self._told(ask, answer, now) if isinstance(ask, Listing) else ask.spots:
             spot.is_asked = False
-            outcome = None if spot.is_left else self._take(spot, answer, now, stretch)
+            outcome = None if spot.is_left else self._take(spot, answer, folder, now, stretch)
             yield None if outcome is None else (spot.name, outcome)
+        if folder is not None:
+            folder.is_asked = False
+            self._want(folder, now + folder.pause(now))
 
-    def _take(self, spot: Spot, answer: Seen | Observation, now: float, stretch: float) -> Outcome | None:
+    def _told(self, ask: Listing, answer: Seen | Observation, now: float) -> list[Spot]:
+        """Return who is told what a listing shows."""
+        bucket, folder = self._buckets.get(ask.bucket), ask.folder
+        if bucket is None or folder.is_left:
+            return []
+        told, folder.heeding = folder.heeding, []
+        if not isinstance(answer, Seen):
+            folder.wishes = {}
+            return bucket.in_folder(folder)
+        self._part(bucket, bucket.learn(folder, answer, now), now)
+        found = [spot for key in answer.keys for spot in bucket.at(key)]
+        return list(dict.fromkeys([*found, *told])) if answer.is_whole else found
+
+    def _take(
+        self, spot: Spot, answer: Seen | Observation, folder: Folder | None, now: float, stretch: float
+    ) -> Outcome | None:
         wait = self._waits[spot.name]
         sight = answer.at(spot.key) if isinstance(answer, Seen) else None
-        if sight is Sight.UNREACHED:
-            self._want(spot, now)
-            return None
         if spot.is_failure and sight in (Sight.ABSENT, None):
             # What an absence means, and how many errors are borne, is said where the answer is looked for.
-            self._want(spot, now + wait.pause * _FAILURE_PAUSES * max(1.0, stretch))
+            pause = wait.pause * _FAILURE_PAUSES * max(1.0, stretch)
+            self._pause(spot, pause, folder, now, times=_SELDOM)
             return None
         seen = _meaning(spot, sight, wait.waiting) if isinstance(answer, Seen) else answer
-        is_last = bool(spot.bucket) and not isinstance(seen, Settled) and wait.waiting.is_at_its_end
+        is_last = bool(spot.bucket) and not isinstance(seen, Settled) and wait.waiting.ends_in <= 0
         if seen is None or is_last:
             self._as_a_whole(spot.name, now)
             return None
@@ -175,24 +220,40 @@ class Rounds:
         if isinstance(step, Finish):
             self.remove(spot.name)
             return step.outcome
-        # Short of its end, a pause says nothing of how often it wants to be looked at.
-        wait.pause = max(1.0, step.seconds / stretch)
-        self._want(spot, now + step.seconds)
+        before, wait.pause = wait.pause, max(1.0, step.seconds / stretch)
+        is_steady = sight is Sight.ABSENT and wait.pause <= before * _ABOUT
+        wait.alike = wait.alike + 1 if is_steady else 0
+        self._pause(spot, step.seconds, folder, now, times=min(_SELDOM, 1 + wait.alike))
         return None
 
-    def _ask_for(self, bucket: str, spots: list[Spot], now: float) -> list[Ask]:
+    def _pause(self, spot: Spot, pause: float, folder: Folder | None, now: float, *, times: float) -> None:
+        if folder is not None:
+            # It is told at the first listing after its time.
+            folder.note(spot, max(pause, _LISTED_EVERY), until=now + pause * (times + 2))
+            pause = min(pause * times, self._waits[spot.name].waiting.ends_in)
+        self._want(spot, now + pause)
+
+    def _each(self, bucket: str, spots: list[Spot], now: float) -> list[Ask]:
+        """Return what asks for spots one by one, as many as are allowed."""
         most = int(self._allowed)
+        for place, spot in enumerate(spots[most:]):
+            self._want(spot, now + (1 + place) / _MOST_PER_SECOND)
+        self._allowed -= len(spots[:most])
         if bucket:
-            asks = list(self._buckets[bucket].asks(spots, most))
-        else:
-            asks = [Look(self._waits[spot.name].bucket, [spot]) for spot in spots[:most]]
-            for spot in spots[:most]:
-                spot.is_asked = True
-        self._allowed -= sum(len(ask.spots) for ask in asks if not isinstance(ask, Listing))
-        for place, spot in enumerate([spot for spot in spots if not spot.is_asked]):
-            # Its folder is being listed, from before it was due, or there are too many.
-            self._want(spot, now + 2 * _TOGETHER + place / _MOST_PER_SECOND)
-        return asks
+            return list(heads(bucket, spots[:most]))
+        for spot in spots[:most]:
+            spot.is_asked = True
+        return [Look(self._waits[spot.name].bucket, [spot]) for spot in spots[:most]]
+
+    def _folder_of(self, spot: Spot) -> Folder | None:
+        return self._buckets[spot.bucket].folder_of(spot) if spot.bucket else None
+
+    def _part(self, bucket: Bucket, folders: list[Folder], now: float) -> None:
+        """Let those be asked for one by one whose folders are listed no more."""
+        for folder in folders:
+            for spot in bucket.in_folder(folder):
+                if not spot.is_asked:
+                    self._want(spot, min(spot.due, now))
 
     def _as_a_whole(self, name: int, at: float) -> None:
         """Let a wait be looked at by itself from now on."""
@@ -214,21 +275,21 @@ class Rounds:
                 bucket = self._buckets[spot.bucket]
                 bucket.remove(spot)
                 if not bucket:
+                    bucket.leave()
                     del self._buckets[spot.bucket]
 
-    def _want(self, spot: Spot, at: float) -> None:
-        spot.due = at
-        self._counted += 1
-        heapq.heappush(self._heap, (at, self._counted, spot))
+    def _want(self, one: Spot | Folder, at: float) -> None:
+        one.due = at = ceil(at * _EACH_SECOND) / _EACH_SECOND
+        if not one.is_left and (one.queued is None or at < one.queued):
+            one.queued = at
+            self._counted += 1
+            heapq.heappush(self._queue, (at, self._counted, one))
 
-    def _pop_due(self, until: float) -> Iterable[Spot]:
+    def _pop_due(self, until: float) -> Iterator[Spot | Folder]:
         while (at := self.next_at) is not None and at <= until:
-            yield heapq.heappop(self._heap)[2]
-
-    def _is_awaited(self, entry: tuple[float, int, Spot]) -> bool:
-        """Return whether an entry still holds. What was asked for with others has a later one."""
-        at, _, spot = entry
-        return at == spot.due and not spot.is_asked and not spot.is_left
+            one = heapq.heappop(self._queue)[2]
+            one.queued = None
+            yield one
 
     def _plan(self, now: float) -> None:
         """Decide which folders are listed, and how long pauses are; not for each wait that comes or goes."""
@@ -237,7 +298,11 @@ class Rounds:
         self._planned_at = now
         alone = [wait.spots[0] for wait in self._waits.values() if not wait.spots[0].bucket]
         for bucket in self._buckets.values():
-            bucket.plan(now)
+            new, gone = bucket.plan(now)
+            for folder in new:
+                folder.heeding = bucket.in_folder(folder)
+                self._want(folder, now + _JOINING)
+            self._part(bucket, gone, now)
             alone += bucket.apart()
         each_second = sum(
             1 / self._waits[spot.name].pause / (_FAILURE_PAUSES if spot.is_failure else 1.0) for spot in alone

@@ -51,7 +51,7 @@ class Pace:
 
     shortest: float = 1.0
     longest: float = 5.0
-    share: float = 0.2
+    share: float = 0.3
     tolerated_errors: int = 20
     longest_after_error: float = 60.0
 

@@ -47,14 +47,14 @@ class RoundCalls(LookCalls):
         :raises RequestRejected: S3 refuses to answer at all, for example because of the credentials.
         :raises ServiceUnavailable: S3 could not be asked.
         """
-        awaited = [spot.key for spot in ask.spots]
+        awaited = ask.keys
         there, covered, pages, keys = set[str](), 0, 0, 0
         # What is a key without its last character sorts before it.
         after = awaited[0][:-1]
         while True:
-            page = self._page(ask.bucket, ask.folder, after=after)
+            page = self._page(ask.bucket, ask.folder.name, after=after)
             if page is None:
-                return Seen(frozenset(), reached="", cost=DENIED)
+                return Seen(frozenset(), is_whole=False, cost=DENIED)
             found = [one["Key"] for one in page.get("Contents", ())]
             there.update(found)
             pages, keys = pages + 1, keys + len(found)
@@ -65,7 +65,7 @@ class RoundCalls(LookCalls):
             # Where none was reached, twice as much may not suffice either.
             in_all = cost * len(awaited) / max(covered, 0.5)
             if in_all > ask.worth:
-                return Seen(frozenset(there), reached=found[-1], cost=in_all, requests=pages)
+                return Seen(frozenset(there), is_whole=False, cost=in_all, requests=pages)
             after = max(found[-1], awaited[covered][:-1])
 
     def _page(self, bucket: str, folder: str, *, after: str) -> Any:

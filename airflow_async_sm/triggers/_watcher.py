@@ -23,6 +23,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_async_sm.core.buckets import Ask, Heads, Listing, Look, Seen
 from airflow_async_sm.core.handles import InvocationHandle
+from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import LookError, Observation, Outcome, Pending
 from airflow_async_sm.core.rounds import Rounds
 from airflow_async_sm.core.waiting import Finish, Sleep
@@ -31,12 +32,15 @@ from airflow_async_sm.triggers._troubles import look_error, tells_of_credentials
 
 if TYPE_CHECKING:
     from airflow_async_sm.core.aws import AwsParams
+    from airflow_async_sm.core.uris import S3Uri
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
     from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
 __all__ = ["Watcher"]
 
 Result = TypeVar("Result")
+
+_Key = tuple[asyncio.AbstractEventLoop, str]
 
 # So many threads look at the same time. Of these, so many at most are busy with one bucket: another one may
 # be slow, or out of order.
@@ -60,8 +64,8 @@ class _Watched:
         self._context = copy_context()
 
     @property
-    def is_at_its_end(self) -> bool:
-        return self.trigger.engine.ends_at <= self.trigger.clock()
+    def ends_in(self) -> float:
+        return self.trigger.engine.ends_at - self.trigger.clock()
 
     def unanswered(self) -> Pending | None:
         hook = self._watcher.hook
@@ -79,11 +83,12 @@ class Watcher:
     :param loop: The event loop.
     """
 
-    _all: ClassVar[dict[tuple[asyncio.AbstractEventLoop, str], Watcher]] = {}
+    _all: ClassVar[dict[_Key, Watcher]] = {}
 
     def __init__(self, params: AwsParams, loop: asyncio.AbstractEventLoop) -> None:
         self._params = params
         self._loop = loop
+        self._key = _key(params, loop)
         self._rounds = Rounds(draw=random.random)
         self._watched: dict[int, _Watched] = {}
         self._figures = Figures(loop.time())
@@ -103,7 +108,7 @@ class Watcher:
     def of(cls, params: AwsParams) -> Watcher:
         """Return the watcher of the running event loop."""
         loop = asyncio.get_running_loop()
-        key = (loop, json.dumps(params.to_dict(), sort_keys=True))
+        key = _key(params, loop)
         if key not in cls._all:
             cls._all[key] = cls(params, loop)
         return cls._all[key]
@@ -115,7 +120,7 @@ class Watcher:
         :param trigger: The wait. It may be cancelled.
         """
         watched = _Watched(trigger, self)
-        name = self._rounds.add(watched, *trigger.places, now=self._loop.time())
+        name = self._rounds.add(watched, *_places(trigger), now=self._loop.time())
         self._watched[name] = watched
         self._woken.set()
         try:
@@ -174,7 +179,10 @@ class Watcher:
     async def _answer(self, ask: Ask) -> Seen | Observation:
         reached = self._reached()
         try:
-            hook = self.hook = await reached
+            hook = await reached
+            if self.hook is not None and self.hook is not hook:
+                self._threads.submit(self.hook.close)
+            self.hook = hook
             answer: Seen | Observation
             match ask:
                 case Heads():
@@ -243,14 +251,33 @@ class Watcher:
         """Let a mistake of the watcher end the waits, in place of leaving them to wait forever."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
+            # Who comes now gets another watcher.
+            self._leave()
             for watched in self._watched.values():
                 if not watched.ended.done():
                     watched.ended.set_exception(error)
 
+    def _leave(self) -> None:
+        """Let others not find it any more. Event loops of other threads have theirs in the same place."""
+        if self._all.get(self._key) is self:
+            del self._all[self._key]
+
     def _close(self) -> None:
-        self._all.pop(next(key for key, watcher in self._all.items() if watcher is self))
+        self._leave()
         for task in self._tasks:
             task.cancel()
         if self.hook is not None:
             self._threads.submit(self.hook.close)
         self._threads.shutdown(wait=False)
+
+
+def _key(params: AwsParams, loop: asyncio.AbstractEventLoop) -> _Key:
+    return loop, json.dumps(params.to_dict(), sort_keys=True)
+
+
+def _places(trigger: SageMakerAsyncBaseTrigger) -> tuple[S3Uri | None, S3Uri | None]:
+    try:
+        return trigger.places
+    except InvalidInput:
+        # Its look says so.
+        return None, None

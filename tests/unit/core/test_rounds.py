@@ -25,20 +25,21 @@ class Wait:
     def __init__(self, world, *, deadline_at=1e6, age=0.0, lost_at=None):
         self.world = world
         self.lost_at = lost_at
-        self.looked_at: list[float] = []
+        self.told_at: list[float] = []
+        self.asked_at: list[float] = []
         self.engine = WaitEngine(
             started_at=world.now - age, deadline_at=deadline_at, expires_at=None, pace=Pace()
         )
 
     @property
-    def is_at_its_end(self):
-        return self.engine.ends_at <= self.world.now
+    def ends_in(self):
+        return self.engine.ends_at - self.world.now
 
     def unanswered(self):
         return None if self.lost_at is not None and self.world.now >= self.lost_at else Pending()
 
     def after(self, seen, stretch):
-        self.looked_at.append(self.world.now)
+        self.told_at.append(self.world.now)
         return self.engine.after(seen, now=self.world.now, stretch=stretch)
 
 
@@ -53,6 +54,7 @@ class World:
         self.objects: dict[str, float] = {}
         self.waits: dict[int, Wait] = {}
         self.places: dict[int, tuple[str, str | None]] = {}
+        self.by_output: dict[str, int] = {}
         self.ended: dict[int, tuple[float, End]] = {}
         self.requests: list[tuple[float, str]] = []
         self.denied = False
@@ -65,6 +67,7 @@ class World:
         place = S3Uri("b", output) if output else None
         name = self.rounds.add(waiting, place, S3Uri("b", failure) if failure else None, now=self.now)
         self.waits[name], self.places[name] = waiting, (output, failure)
+        self.by_output[output] = name
         return name
 
     def cancel(self, name):
@@ -76,6 +79,7 @@ class World:
     def run(self, until):
         while True:
             for ask in self.rounds.begin(self.now):
+                self.note_who_is_asked_for(ask)
                 answer = self.trouble(self.now) or self.answer(ask)
                 bisect.insort(
                     self.under_way,
@@ -93,6 +97,13 @@ class World:
                 for ended in self.rounds.absorb(ask, answer, self.now):
                     if ended is not None:
                         self.ended[ended[0]] = (self.now, ended[1].end)
+
+    def note_who_is_asked_for(self, ask):
+        keys = ask.keys if isinstance(ask, Listing) else [spot.key for spot in ask.spots]
+        names = [] if isinstance(ask, Listing) else [spot.name for spot in ask.spots if not spot.bucket]
+        names += [self.by_output[key] for key in keys if key in self.by_output]
+        for name in names:
+            self.waits[name].asked_at.append(self.now)
 
     def answer(self, ask):
         match ask:
@@ -115,19 +126,19 @@ class World:
                 return Settled(succeeded=False, detail="lost") if lost else Pending()
 
     def listed(self, ask):
-        assert ask.spots == sorted(ask.spots, key=lambda spot: spot.key)
-        assert all(spot.key.startswith(ask.folder) for spot in ask.spots)
+        assert ask.keys == sorted(ask.keys)
+        assert all(key.startswith(ask.folder.name) for key in ask.keys)
         self.requests.append((self.now, "LIST"))
         if self.denied:
-            return Seen(frozenset(), reached="", cost=DENIED)
-        first = ask.spots[0].key[:-1]
-        there = sorted(
-            key for key in self.objects if key > first and key.startswith(ask.folder) and self.is_there(key)
-        )
+            return Seen(frozenset(), is_whole=False, cost=DENIED)
+        first = ask.keys[0][:-1]
+        folder = ask.folder.name
+        there = sorted(key for key in self.objects if key > first and key.startswith(folder))
+        there = [key for key in there if self.is_there(key)]
         page = there[:LISTED_AT_ONCE]
         cost = cost_of_listing(pages=1, keys=len(page))
-        if len(there) > len(page) and ask.spots[-1].key > page[-1]:
-            return Seen(frozenset(page), reached=page[-1], cost=cost * 100)
+        if len(there) > len(page) and ask.keys[-1] > page[-1]:
+            return Seen(frozenset(page), is_whole=False, cost=cost * 100)
         return Seen(frozenset(page), cost=cost)
 
     def count(self, kind, since=0.0):
@@ -215,7 +226,7 @@ def test_who_shares_a_folder_shares_one_list_for_answers_and_failures(world):
     assert world.count("LIST") == pytest.approx(300 / (5 * AT_EASE), rel=0.15)
 
 
-@pytest.mark.parametrize(("history", "most"), [(0, 300), (9_000, 450)])
+@pytest.mark.parametrize(("history", "most"), [(0, 300), (9_000, 500)])
 def test_a_thousand_waits_of_ten_minutes_take_three_hundred_requests(world, history, most):
     """With a history, so much lies between answers and failures that each folder is listed by itself."""
     world.objects |= {f"out/2025/{number:05}": -1.0 for number in range(history)}
@@ -268,6 +279,38 @@ def test_a_new_wait_need_not_list_a_folder_that_is_being_listed(world):
     assert late in world.ended
 
 
+def test_a_folder_that_everybody_has_left_is_not_listed(world):
+    here = [world.wait_for(f"a/{number}", age=100) for number in range(10)]
+    # After the plan, and before the folder's first listing.
+    world.run(0.01)
+    there = world.wait_for("z/1", age=100)
+    for name in here:
+        world.cancel(name)
+    world.run(1)
+    assert world.count("LIST") == 0
+    world.objects["z/1"] = 1.0
+    world.run(10)
+    assert list(world.ended) == [there]
+
+
+def test_who_is_being_asked_for_need_not_be_asked_for_when_a_folder_is_given_up(world):
+    world.latency = 2.5
+    first = [world.wait_for(f"out/{number}") for number in range(3)]
+    world.run(0.5)
+    assert world.count("HEAD") == 3
+    world.latency = 0.1
+    world.denied = True
+    more = [world.wait_for(f"out/more-{number}") for number in range(5)]
+    world.run(2.4)
+    assert world.count("LIST") == 1
+    # By one HEAD, and that LIST.
+    assert [len(world.waits[name].asked_at) for name in first] == [2, 2, 2]
+    world.objects |= {f"out/{number}": 3.0 for number in range(3)}
+    world.objects |= {f"out/more-{number}": 3.0 for number in range(5)}
+    world.run(20)
+    assert set(world.ended) == {*first, *more}
+
+
 def test_errors_end_nobody_before_the_engine_says_so(world):
     world.trouble = lambda now: LookError("slow down") if now < 30 else None
     names = [world.wait_for(f"out/{number}", f"fail/{number}") for number in range(50)]
@@ -293,14 +336,14 @@ def test_a_cancelled_wait_is_forgotten_while_it_is_asked_for(world):
     world.run(10)
     assert world.ended == {}
     assert len(world.rounds) == 0
-    assert world.waits[name].looked_at == []
+    assert world.waits[name].told_at == []
 
 
 def test_the_past_is_not_kept(world):
     stays = world.wait_for("out/stays")
     for number in range(3_000):
         world.cancel(world.wait_for(f"out/{number}", f"fail/{number}"))
-    assert len(world.rounds._heap) < 1_100
+    assert len(world.rounds._queue) < 1_100
     world.cancel(stays)
     world.run(2)
     assert world.rounds.next_at is None
@@ -319,7 +362,7 @@ def test_waits_that_have_to_be_asked_for_one_by_one_take_a_bounded_number_of_req
     assert sum(heads.values()) <= 250 * 21
     # And each is looked at, in its turn.
     world.run(20 + number * 1.5 / 250 * 1.5)
-    assert all(wait.looked_at for wait in world.waits.values())
+    assert all(wait.told_at for wait in world.waits.values())
 
 
 lives = st.fixed_dictionaries(
@@ -361,15 +404,13 @@ def test_every_wait_ends_once_as_it_should_and_is_looked_at_till_then(
     for number, life in enumerate(lives):
         name = names[number]
         wait = world.waits[name]
-        if name in cancelled:
-            last = cancelled[name]
-            assert name not in world.ended or world.ended[name][0] <= last
-        else:
-            last, end = world.ended[name]
+        last, end = world.ended.get(name, (cancelled.get(name), None))
+        assert last <= cancelled.get(name, last)
+        if end is not None:
             assert last <= life["joins_at"] + life["patience"] + slack
             assert_justified(end, last, life, may_fail=storm is not None, way=latency)
-        assert all(looked <= last for looked in wait.looked_at)
-        moments = [life["joins_at"], *wait.looked_at]
+        assert all(at <= last for at in [*wait.told_at, *wait.asked_at])
+        moments = [life["joins_at"], *wait.asked_at, last]
         assert all(later - earlier <= slack for earlier, later in itertools.pairwise(moments))
 
 
