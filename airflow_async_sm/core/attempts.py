@@ -67,10 +67,16 @@ class Tries(Record):
             }
         )
 
-    def is_retry_after(self, earlier: Tries) -> bool:
-        """Return whether Airflow came from an earlier try to this one by itself."""
+    def is_retry_after(self, earlier: Tries, *, same_run: bool = False) -> bool:
+        """
+        Return whether Airflow came from an earlier try to this one by itself.
+
+        :param earlier: The other one.
+        :param same_run: Whether the run was not made again in between. Then the number says nothing: Airflow
+            2.11, where it gives up a try whose process still lives, may give its number once more.
+        """
         settings = (self.most, self.retries) == (earlier.most, earlier.retries)
-        return settings and self.number > earlier.number
+        return settings and (same_run or self.number > earlier.number)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +127,15 @@ def fingerprint(**input_: Any) -> str:
     return hashlib.sha256(written.encode()).hexdigest()[:32]
 
 
-def why_anew(found: Attempt | None, *, fingerprint: str, tries: Tries, on_clear: str) -> str:
+def why_anew(
+    found: Attempt | None,
+    *,
+    fingerprint: str,
+    tries: Tries,
+    on_clear: str,
+    run_began_at: float | None = None,
+    meanwhile: bool = False,
+) -> str:
     """
     Return why a task that runs again makes a new request; empty: it takes up the one that it has.
 
@@ -130,11 +144,15 @@ def why_anew(found: Attempt | None, *, fingerprint: str, tries: Tries, on_clear:
     :param tries: How the task stands with its tries now. Where that is no retry, the task was cleared, or its
         run was made again.
     :param on_clear: ``"reattach"`` or ``"fresh"``: what clearing means while the end has not been seen.
+    :param run_began_at: When the run of the task began, in seconds since 1970 (UTC); ``None``: not known.
+    :param meanwhile: Whether another process of the task made it while this one was about to. Whichever of
+        the two is the later try, nobody has cleared anything in between.
     """
     if found is None:
         return "nothing is known of an earlier one"
     earlier = f"the earlier one, {found.handle.inference_id},"
-    cleared = not tries.is_retry_after(found.tries)
+    same_run = run_began_at is not None and found.handle.submitted_at > run_began_at
+    cleared = not meanwhile and not tries.is_retry_after(found.tries, same_run=same_run)
     if found.phase is Phase.ENDED:
         return f"{earlier} failed"
     if found.fingerprint != fingerprint:

@@ -7,6 +7,7 @@ Airflow's task state store (from 3.3) is the first choice, a small object in S3 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_async_sm._compat import Context
@@ -32,6 +33,8 @@ class Journal(ABC):
     The memory of one task.
 
     :param log: The task's log.
+    :param run_began_at: When the run of the task began, in seconds since 1970 (UTC); ``None``: not known.
+        What is remembered from before is of another run of that name.
     """
 
     keeps = True
@@ -40,8 +43,9 @@ class Journal(ABC):
     rights = ""
     """What it takes to read, for a reader."""
 
-    def __init__(self, log: Any) -> None:
+    def __init__(self, log: Any, run_began_at: float | None = None) -> None:
         self.log = log
+        self.run_began_at = run_began_at
 
     def read(self) -> Attempt | None:
         """
@@ -68,6 +72,18 @@ class Journal(ABC):
         :raises Exception: it cannot be written.
         """
         self._put(attempt.to_dict())
+
+    def promise(self, attempt: Attempt) -> bool:
+        """
+        Remember what is about to be asked for, and return whether that could be done.
+
+        It cannot where another process of the task has written since the last read. Airflow's own store
+        needs no care for that: it takes nothing from a process whose try is over.
+
+        :raises Exception: it cannot be written.
+        """
+        self.write(attempt)
+        return True
 
     def note(self, handle: InvocationHandle, phase: Phase) -> None:
         """Remember how far the task came with a request, if it is the one that is remembered."""
@@ -106,8 +122,8 @@ class Journal(ABC):
 class _StateStore(Journal):
     """Airflow's task state store."""
 
-    def __init__(self, log: Any, store: Any) -> None:
-        super().__init__(log)
+    def __init__(self, store: Any, *args: Any) -> None:
+        super().__init__(*args)
         self._store = store
 
     @property
@@ -122,24 +138,30 @@ class _StateStore(Journal):
 
 
 class _Object(Journal):
-    """An object in S3."""
+    """An object in S3. Whoever may write there can do so, also when Airflow has given the try up."""
 
     rights = " (that takes s3:GetObject and, on the bucket, s3:ListBucket)"
 
-    def __init__(self, log: Any, hook: SageMakerAsyncHook, location: str) -> None:
-        super().__init__(log)
+    def __init__(self, hook: SageMakerAsyncHook, location: str, *args: Any) -> None:
+        super().__init__(*args)
         self._hook = hook
         self._location = location
+        self._version: str | None = None
 
     @property
     def place(self) -> str:
         return self._location
 
     def _get(self) -> Any:
-        return self._hook.read_record(self._location)
+        found, self._version = self._hook.read_record(self._location)
+        return found
 
     def _put(self, data: dict[str, Any]) -> None:
         self._hook.write_record(self._location, data)
+
+    def promise(self, attempt: Attempt) -> bool:
+        """Remember what is about to be asked for, unless another process has written since the last read."""
+        return self._hook.replace_record(self._location, attempt.to_dict(), version=self._version)
 
 
 class _Nowhere(Journal):
@@ -175,13 +197,15 @@ def journal_of(
     :param work_prefix: S3 URI of a folder for records; ``None``: there is none.
     :param log: The task's log.
     """
+    began_at = getattr(context.get("dag_run"), "start_date", None)
+    common = (log, began_at.timestamp() if isinstance(began_at, datetime) else None)
     store = context.get("task_state_store")
     if store is not None:
-        return _StateStore(log, store)
+        return _StateStore(store, *common)
     if work_prefix is not None:
         location = S3Uri.parse(work_prefix, argument="work_prefix").join("records", f"{identity.folder}.json")
-        return _Object(log, hook, str(location))
-    return _Nowhere(log)
+        return _Object(hook, str(location), *common)
+    return _Nowhere(*common)
 
 
 def _is_same(remembered: InvocationHandle, handle: InvocationHandle) -> bool:

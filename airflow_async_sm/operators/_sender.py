@@ -10,6 +10,7 @@ from airflow_async_sm import metrics
 from airflow_async_sm.core.attempts import Attempt, Phase, Tries, why_anew
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.outcomes import Pending, Settled
+from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import (
     RecordUnreadable,
@@ -31,6 +32,8 @@ __all__ = ["Sender"]
 
 # Pauses, in seconds, after the service said that it is too busy to take the request.
 _THROTTLED: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+# Pauses, in seconds, after another process of the task has written the record.
+_OVERTAKEN: Final = (0.1, 0.5, 1.0, 2.0)
 
 
 class Sender:
@@ -79,25 +82,38 @@ class Sender:
             request could be found.
         """
         found = self._journal.read()
-        why = why_anew(found, fingerprint=draft.fingerprint, tries=self._tries, on_clear=self._on_clear)
-        if found is not None and not why:
-            if not self._came_to_nothing(found.handle):
-                return self._take_up(found)
-            why = f"the earlier one, {found.handle.inference_id}, expired"
-        if found is not None:
-            self._log.info("A new request is made: %s.", why)
+        if found is not None and not self._is_anew(found, draft.fingerprint):
+            handle = self._take_up(found, "an earlier try")
+            # Being cleared again is to be told from being retried.
+            self._write(replace(found, tries=self._tries, phase=Phase.OPEN))
+            return handle
         return self._ask(draft)
 
-    def _take_up(self, found: Attempt) -> InvocationHandle:
+    def _is_anew(self, found: Attempt, fingerprint: str, *, meanwhile: bool = False) -> bool:
+        """Return whether a new request is made in spite of one that is remembered, and log why."""
+        why = why_anew(
+            found,
+            fingerprint=fingerprint,
+            tries=self._tries,
+            on_clear=self._on_clear,
+            run_began_at=self._journal.run_began_at,
+            meanwhile=meanwhile,
+        )
+        if not why and self._came_to_nothing(found.handle):
+            why = f"the earlier one, {found.handle.inference_id}, expired"
+        if why:
+            self._log.info("A new request is made: %s.", why)
+        return bool(why)
+
+    def _take_up(self, found: Attempt, whose: str) -> InvocationHandle:
         handle = found.handle
         self._log.info(
-            "%s was submitted by an earlier try, %.0f s ago; nothing is submitted now.%s",
+            "%s was submitted by %s, %.0f s ago; nothing is submitted now.%s",
             handle.subject,
+            whose,
             self._clock() - handle.submitted_at,
             "" if handle.is_confirmed else " Its reply was not seen: the answer is looked for in its folder.",
         )
-        # Being cleared again is to be told from being retried.
-        self._write(replace(found, tries=self._tries, phase=Phase.OPEN))
         metrics.count("reattached")
         return handle
 
@@ -123,21 +139,26 @@ class Sender:
             if intent is None
             else Attempt(fingerprint=draft.fingerprint, tries=self._tries, handle=intent)
         )
-        if attempt is not None:
-            self._promise(attempt)
+        if attempt is not None and (other := self._promise(attempt)) is not None:
+            # Its maker writes down how it goes on.
+            return self._take_up(other, "another process of this task")
+        return self._submit(draft, attempt)
+
+    def _submit(self, draft: Draft, attempt: Attempt | None) -> InvocationHandle:
+        request = draft.request
         try:
-            handle = self._submit(request)
+            handle = self._invoke(request)
         except SubmissionUnconfirmed as error:
-            if intent is None:
+            if attempt is None:
                 raise
             self._log.warning(
                 "Whether %s was accepted is not known (%s), so it is not sent again: until it would have "
                 "expired, its answer is looked for in its own folder, %s.",
-                intent.subject,
+                attempt.handle.subject,
                 error.__cause__,
-                intent.output_location,
+                attempt.handle.output_location,
             )
-            return intent
+            return attempt.handle
         except SageMakerAsyncError:
             if attempt is not None:
                 self._write(attempt.at(Phase.ENDED))
@@ -195,7 +216,7 @@ class Sender:
             endpoint_region=self._hook.region,
         )
 
-    def _submit(self, request: InvocationRequest) -> InvocationHandle:
+    def _invoke(self, request: InvocationRequest) -> InvocationHandle:
         for pause in _THROTTLED:
             try:
                 return self._hook.invoke_endpoint_async(request)
@@ -206,17 +227,41 @@ class Sender:
             self._sleep(pause)
         return self._hook.invoke_endpoint_async(request)
 
-    def _promise(self, attempt: Attempt) -> None:
-        """Write down what is about to be asked for. Without that, nothing is: a crash could lose it."""
+    def _promise(self, attempt: Attempt) -> Attempt | None:
+        """
+        Write down what is about to be asked for; or return what is to be taken up instead.
+
+        Where Airflow gives up a try whose process still lives, as 2.11 may, two processes come here at the
+        same time. One of them writes, and asks.
+        """
+        for pause in _OVERTAKEN:
+            if self._is_promised(attempt):
+                return None
+            self._sleep(pause)
+            found = self._journal.read()
+            if found is None:
+                continue
+            if found.handle == attempt.handle:
+                # The client has repeated a write that had arrived.
+                return None
+            if not self._is_anew(found, attempt.fingerprint, meanwhile=True):
+                return found
+        raise self._unrecorded(attempt, "other processes of the task write there again and again")
+
+    def _is_promised(self, attempt: Attempt) -> bool:
+        """Return whether it is written down. Without that nothing is asked for: a crash could lose it."""
         try:
-            self._journal.write(attempt)
+            return self._journal.promise(attempt)
         except Exception as error:
-            raise RecordUnreadable(
-                f"{attempt.handle.subject} was not submitted, because it could not be recorded first in "
-                f"{self._journal.place}: {error}. A retry of the task tries again.",
-                endpoint_name=attempt.handle.endpoint_name,
-                inference_id=attempt.handle.inference_id,
-            ) from error
+            raise self._unrecorded(attempt, str(error)) from error
+
+    def _unrecorded(self, attempt: Attempt, why: str) -> RecordUnreadable:
+        return RecordUnreadable(
+            f"{attempt.handle.subject} was not submitted, because it could not be recorded first in "
+            f"{self._journal.place}: {sentence(why)} A retry of the task tries again.",
+            endpoint_name=attempt.handle.endpoint_name,
+            inference_id=attempt.handle.inference_id,
+        )
 
     def _write(self, attempt: Attempt) -> None:
         try:

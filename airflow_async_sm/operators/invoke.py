@@ -116,7 +116,8 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         as an answer can come, which is ``request_ttl`` + ``invocation_timeout`` + 300 from the submission.
         ``execution_timeout`` bounds it too, in the triggerer as well.
     :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 5. A young wait is
-        looked at every second. Each look is one or two S3 HEAD requests.
+        looked at every second. On a worker each look is one or two S3 HEAD requests; in a triggerer, waits
+        share their looks, and with thousands that cannot the pause is longer.
     :param wait_for_completion: Wait for the answer. If ``False``, return the handle at once; ``deferrable``,
         ``timeout``, ``result`` and what belongs to it, and ``copy_to`` have no effect then. Default ``True``.
     :param deferrable: Wait in the triggerer and hold no worker. Default: Airflow's ``[operators]

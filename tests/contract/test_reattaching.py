@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -206,6 +209,127 @@ class TestClear:
         task.make_run_again()
         task.again()
         assert task.requests == 2
+
+
+class TestTwoProcesses:
+    """Airflow 2.11 may give up a try whose process lives on for a while, and begin the next one."""
+
+    @pytest.fixture(params=[(2, 3), (3, 2)], ids=["the later one is faster", "the earlier one is faster"])
+    def two(self, request, run, world, echo):
+        """Return two tries of one task."""
+        run_id = str(uuid.uuid4())
+
+        def one(number):
+            task = Task(run, world, echo, "s3")
+            # Running it counts up.
+            task.context["ti"] = TaskInstance(run_id=run_id, try_number=number - 1, max_tries=5)
+            return task
+
+        return [one(number) for number in request.param]
+
+    @pytest.fixture
+    def meanwhile(self, monkeypatch):
+        """Return a function that lets something happen before the next write of a record, once."""
+
+        def arrange(happens):
+            write = hook_type()._put_record
+
+            def late(*args):
+                monkeypatch.setattr(hook_type(), "_put_record", write)
+                happens()
+                write(*args)
+
+            monkeypatch.setattr(hook_type(), "_put_record", late)
+
+        return arrange
+
+    @pytest.mark.parametrize("on_clear", ["reattach", "fresh"])
+    def test_the_slower_one_takes_over_the_answer_of_the_faster_one(self, two, meanwhile, on_clear):
+        slow, fast = two
+        answers = []
+        meanwhile(lambda: answers.append(fast.again(on_clear=on_clear)))
+        answers.append(slow.again(on_clear=on_clear))
+        assert answers[0]["output_location"] == answers[1]["output_location"]
+        assert slow.requests == 1
+
+    @pytest.mark.parametrize("on_clear", ["reattach", "fresh"])
+    def test_so_it_does_where_a_record_is_replaced(self, two, meanwhile, on_clear):
+        slow, fast = two
+        with pytest.raises(InferenceFailed):
+            fast.again(custom_attributes="refuse")
+        fast.context["ti"].try_number -= 1
+        meanwhile(lambda: fast.again(on_clear=on_clear))
+        assert slow.again(on_clear=on_clear)["size"] == 3
+        assert slow.requests == 2
+
+    @pytest.mark.parametrize("number", [2, 3], ids=["numbers go back", "a number comes twice"])
+    def test_one_that_comes_too_late_to_write_takes_over_the_answer_too(self, two, number):
+        slow, fast = two
+        run = SimpleNamespace(start_date=datetime.now(tz=UTC) - timedelta(seconds=1))
+        for task, its in ((fast, 3), (slow, number)):
+            task.context["dag_run"] = run
+            task.context["ti"].try_number = its - 1
+        found = fast.again(on_clear="fresh")
+        assert slow.again(on_clear="fresh")["output_location"] == found["output_location"]
+        assert slow.requests == 1
+
+    def test_a_faster_one_that_died_before_it_asked_may_have_asked(self, two, meanwhile, killed):
+        slow, fast = two
+
+        def dies():
+            killed(hook_type(), "invoke_endpoint_async", after=False)
+            with pytest.raises(Killed):
+                fast.again(timeout=0.1)
+
+        meanwhile(dies)
+        with pytest.raises(WaitTimedOut, match="waits for the same request"):
+            slow.again(timeout=0.1)
+        assert slow.requests == 0
+
+    def test_another_input_is_another_request(self, two, meanwhile):
+        slow, fast = two
+        meanwhile(lambda: fast.again(payload=[1, 2]))
+        assert slow.again()["size"] == 3
+        assert slow.requests == 2
+
+    def test_a_request_that_failed_is_asked_for_anew(self, two, meanwhile):
+        slow, fast = two
+
+        def fails():
+            with pytest.raises(InferenceFailed):
+                fast.again(custom_attributes="refuse")
+
+        meanwhile(fails)
+        with pytest.raises(InferenceFailed):
+            slow.again(custom_attributes="refuse")
+        assert slow.requests == 2
+
+    def test_a_record_that_was_deleted_is_written_anew(self, two, meanwhile, world):
+        slow, fast = two
+        with pytest.raises(InferenceFailed):
+            fast.again(custom_attributes="refuse")
+        (record,) = [
+            found["Key"]
+            for found in world.s3.list_objects_v2(Bucket=BUCKET, Prefix="work/records/")["Contents"]
+            if slow.context["ti"].run_id in found["Key"]
+        ]
+        meanwhile(lambda: world.s3.delete_object(Bucket=BUCKET, Key=record))
+        assert slow.again()["size"] == 3
+        assert slow.requests == 2
+
+    def test_a_write_that_the_client_repeats_is_no_other_process(self, two, monkeypatch):
+        """The first one arrived, and its reply was lost."""
+        write = hook_type()._put_record
+
+        def twice(*args):
+            monkeypatch.setattr(hook_type(), "_put_record", write)
+            write(*args)
+            write(*args)
+
+        monkeypatch.setattr(hook_type(), "_put_record", twice)
+        slow, _ = two
+        assert slow.again()["size"] == 3
+        assert slow.requests == 1
 
 
 class TestElsewhere:

@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import airflow as installed_airflow
@@ -34,6 +35,8 @@ AIRFLOW = tuple(int(part) for part in installed_airflow.__version__.split(".")[:
 HAS_STATE_STORE = AIRFLOW >= (3, 3)
 # The REST API of Airflow 2 says that it has cleared a task that runs, and the task runs on.
 CLEARS_RUNNING = AIRFLOW >= (3, 0)
+# Airflow 2 may report one death of a task twice, and the second report ends the retry that runs by then.
+REPORTS_TWICE = AIRFLOW < (3, 0)
 BOTH = ["held", "deferred"]
 POINTS = ["start", "sent", "recorded", "waiting", "answered", "collected"]
 KILLED = [*((point, "held") for point in POINTS), *((point, "deferred") for point in POINTS[1:])]
@@ -42,6 +45,7 @@ PLAN = {
     "power_cut": ["held"],
     "promised": ["held"],
     "random": BOTH * 6,
+    "retries": 5,
     "failing": BOTH,
     "changed": ["deferred"],
     "lost": BOTH,
@@ -77,8 +81,9 @@ class Stage:
         self.airflow.wait_for_dag(f"never_twice_{name}", file="never_twice.py")
         self.airflow.trigger(f"never_twice_{name}", run_id=RUN)
 
-    def task(self, name, task_id):
-        return next(task for task in self.tasks(name) if task.task_id == task_id)
+    def task(self, name, task_id, map_index=-1):
+        wanted = (task_id, map_index)
+        return next(task for task in self.tasks(name) if (task.task_id, task.map_index) == wanted)
 
     def tasks(self, name):
         return self.airflow.task_instances(f"never_twice_{name}", RUN)
@@ -103,13 +108,15 @@ class Stage:
         )
         return self.tasks(name)
 
-    def story(self, name, task_id):
+    def story(self, name, task_id, map_index=-1):
         """What a reader of a failed test wants to know of a task."""
-        task = self.task(name, task_id)
-        logs = (
-            f"--- try {number}\n{self.log(name, task, number)}" for number in range(1, task.try_number + 1)
-        )
-        return f"{task}\n{self.accepted(task_id)}\n{''.join(log[-3_000:] for log in logs)}"
+        task = self.task(name, task_id, map_index)
+        logs = [f"--- try {number}\n{log[-9_000:]}" for number, log in enumerate(self.logs(name, task), 1)]
+        return "\n".join([str(task), *map(str, self.accepted(task_id, map_index)), *logs])
+
+    def logs(self, name, task):
+        """Return the log of each of a task's tries."""
+        return [self.log(name, task, number) for number in range(1, task.try_number + 1)]
 
     def log(self, name, task, try_number=None):
         number = try_number or task.try_number
@@ -172,7 +179,7 @@ def stage(tmp_path_factory):
             killer.start()
             stage = Stage(airflow, emulator, folder, killer)
             # Side by side: most of the time is spent waiting.
-            for name in ("cleared", "waiting", "killed", "promised", "random", "other"):
+            for name in ("cleared", "succeeded", "waiting", "killed", "promised", "random", "other"):
                 stage.start(name)
             yield stage
             killer.stop()
@@ -181,20 +188,22 @@ def stage(tmp_path_factory):
 @pytest.mark.parametrize(("point", "how"), KILLED)
 def test_a_task_that_was_killed_takes_up_its_request(stage, point, how):
     task_id = f"killed_{point}_{how}"
-    task = stage.in_state("killed", task_id, "success", tries=2)
+    task = stage.in_state("killed", task_id, "success")
+    # Only another process can have ended it. Airflow 2 may give it the number of the one that died.
     assert stage.died("killed", task_id)
     assert len(stage.accepted(task_id)) == 1
     assert stage.inferred(task_id) == 1
     assert stage.value("killed", task) == {"name": task_id, "call": 1}
-    log = stage.log("killed", task)
-    assert ("submitted by an earlier try" in log) == (point != "start")
-    assert ("Its reply was not seen" in log) == (point == "sent")
+    if point != "start" or not REPORTS_TWICE:
+        log = "".join(stage.logs("killed", task))
+        assert ("submitted by an earlier try" in log) == (point != "start")
+        assert ("Its reply was not seen" in log) == (point == "sent")
 
 
 @pytest.mark.parametrize("how", PLAN["power_cut"])
 def test_a_task_whose_worker_died_with_it_takes_up_its_request(stage, how):
     task_id = f"power_cut_{how}"
-    task = stage.in_state("killed", task_id, "success", tries=2)
+    task = stage.in_state("killed", task_id, "success")
     assert stage.died("killed", task_id)
     assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
     assert stage.value("killed", task) == {"name": task_id, "call": 1}
@@ -207,48 +216,58 @@ def test_a_task_that_cannot_know_whether_it_asked_does_not_ask_again_until_it_is
     task = stage.in_state("promised", task_id, "failed", tries=3)
     assert stage.died("promised", task_id)
     # Airflow 2.11 may report the death twice, and the second report ends a retry in the middle of its wait.
-    retries = "".join(stage.log("promised", task, number) for number in range(2, task.try_number + 1))
+    retries = "".join(stage.logs("promised", task)[1:])
     assert "Its reply was not seen: the answer is looked for in its folder" in retries
     assert "WaitTimedOut" in retries
     assert stage.accepted(task_id) == []
 
+    # What is cleared in the moment when its run ends may be left lying.
+    stage.ended("promised")
     stage.clear("promised", task_id)
     task = stage.in_state("promised", task_id, "success", tries=4)
-    assert "on_clear is 'fresh'" in stage.log("promised", task)
+    assert "on_clear is 'fresh'" in "".join(stage.logs("promised", task))
     assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
 
 
 def test_tasks_that_are_killed_at_random_moments_ask_once(stage):
-    tasks = stage.ended("random")
+    tasks = stage.ended("random", within=300)
     assert len(tasks) == len(PLAN["random"])
     asked = {task.map_index: len(stage.accepted("random", task.map_index)) for task in tasks}
     assert stage.killer.killed.total() >= len(tasks) / 2
-    # Whoever died in the moment before asking cannot know, and waits for what never comes.
-    unasked = [task for task in tasks if task.state != "success"]
+    undone = {task.map_index: task for task in tasks if task.state != "success"}
     figures = {
         "killed": stage.killer.killed.total(),
         "missed": stage.killer.missed,
-        "tries": sum(task.try_number for task in tasks),
+        "tries": {task.map_index: task.try_number for task in tasks},
         "asked": asked,
-        "between record and request": [task.map_index for task in unasked],
+        "without an answer": sorted(undone),
     }
     print(figures)
-    assert asked == {task.map_index: int(task not in unasked) for task in tasks}
     for task in tasks:
-        name = f"random_{task.map_index}"
-        if task not in unasked:
-            assert stage.inferred(name) == 1
-            assert stage.value("random", task) == {"name": name, "call": 1}
-    if unasked:
-        assert all("Its reply was not seen" in stage.log("random", task) for task in unasked)
+        index = task.map_index
+        story = partial(stage.story, "random", "random", index)
+        assert stage.inferred(f"random_{index}") == asked[index] <= 1, story()
+        if index not in undone:
+            assert asked[index] == 1, story()
+            assert stage.value("random", task) == {"name": f"random_{index}", "call": 1}
+            continue
+        assert task.try_number > PLAN["retries"], story()
+        logs = stage.logs("random", task)
+        failed = [log for log in logs if "Task failed with exception" in log]
+        assert all("WaitTimedOut" in log for log in failed), story()
+        if asked[index] == 0:
+            # It died in the moment before asking, cannot know that, and waits for what never comes.
+            assert any("Its reply was not seen" in log for log in logs), story()
+        else:
+            assert REPORTS_TWICE, story()
+    if undone:
         stage.killer.stop()
         stage.clear("random", "random")
-        tasks = stage.ended("random")
-        assert {task.state for task in tasks} == {"success"}
         # Those that had succeeded are cleared with them, and ask again.
-        once = {task.map_index for task in unasked}
-        for task in tasks:
-            assert len(stage.accepted("random", task.map_index)) == (1 if task.map_index in once else 2)
+        for task in stage.ended("random"):
+            story = partial(stage.story, "random", "random", task.map_index)
+            assert task.state == "success", story()
+            assert len(stage.accepted("random", task.map_index)) == asked[task.map_index] + 1, story()
 
 
 @pytest.mark.parametrize("how", PLAN["failing"])
@@ -264,7 +283,10 @@ def test_a_retry_after_a_failure_of_the_model_asks_anew(stage, how):
 def test_a_retry_with_another_input_asks_anew(stage, how):
     task_id = f"changed_{how}"
     task = stage.in_state("other", task_id, "success", tries=2)
-    assert len(stage.accepted(task_id)) == task.try_number
+    asked = len(stage.accepted(task_id))
+    # A try that Airflow 2 gives up at once has not asked.
+    assert 2 <= asked <= task.try_number
+    assert REPORTS_TWICE or asked == task.try_number
     assert stage.value("other", task)["name"] == task_id
     assert "was for another input" in stage.log("other", task)
 
@@ -280,7 +302,7 @@ def test_an_answer_is_found_without_the_reply_to_the_request(stage, task_id):
 @pytest.mark.parametrize("how", PLAN["lost_and_killed"])
 def test_a_task_that_got_no_reply_and_was_killed_takes_up_its_request(stage, how):
     task_id = f"lost_and_killed_{how}"
-    task = stage.in_state("other", task_id, "success", tries=2)
+    task = stage.in_state("other", task_id, "success")
     assert stage.died("other", task_id)
     assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 1
     assert stage.value("other", task) == {"name": task_id, "call": 1}
@@ -314,12 +336,12 @@ def test_clearing_a_task_that_runs_takes_up_its_request(stage):
 
 def test_clearing_a_task_that_succeeded_asks_again(stage):
     task_id = "cleared_success"
-    stage.in_state("cleared", task_id, "success")
+    stage.ended("succeeded")
     assert len(stage.accepted(task_id)) == 1
-    stage.clear("cleared", task_id)
-    task = stage.in_state("cleared", task_id, "success", tries=2)
+    stage.clear("succeeded", task_id)
+    task = stage.in_state("succeeded", task_id, "success", tries=2)
     assert len(stage.accepted(task_id)) == stage.inferred(task_id) == 2
-    assert stage.value("cleared", task) == {"name": task_id, "call": 2}
+    assert stage.value("succeeded", task) == {"name": task_id, "call": 2}
 
 
 def test_waits_outlive_the_triggerer_and_keep_their_deadlines(stage):

@@ -36,8 +36,8 @@ def attempt(phase=Phase.OPEN, **changes):
     return Attempt(**{"fingerprint": "same", "tries": FIRST, "handle": HANDLE, "phase": phase, **changes})
 
 
-def why(found, tries=RETRY, *, fingerprint="same", on_clear="reattach"):
-    return why_anew(found, fingerprint=fingerprint, tries=tries, on_clear=on_clear)
+def why(found, tries=RETRY, *, fingerprint="same", on_clear="reattach", **more):
+    return why_anew(found, fingerprint=fingerprint, tries=tries, on_clear=on_clear, **more)
 
 
 class TestWhyAnew:
@@ -73,6 +73,30 @@ class TestWhyAnew:
     @pytest.mark.parametrize("phase", [Phase.OPEN, Phase.COLLECTED])
     def test_another_input_is_another_request(self, phase):
         assert why(attempt(phase), fingerprint="new") == "the earlier one, id-1, was for another input"
+
+    @pytest.mark.parametrize("tries", [FIRST, RETRY, *CLEARED.values()])
+    @pytest.mark.parametrize("phase", [Phase.OPEN, Phase.COLLECTED])
+    @pytest.mark.parametrize("on_clear", ["reattach", "fresh"])
+    def test_what_another_process_asked_for_meanwhile_is_taken_up(self, tries, phase, on_clear):
+        assert why(attempt(phase), tries, on_clear=on_clear, meanwhile=True) == ""
+
+    def test_unless_it_failed_or_is_for_another_input(self):
+        assert why(attempt(Phase.ENDED), meanwhile=True) == "the earlier one, id-1, failed"
+        assert why(attempt(), fingerprint="new", meanwhile=True).endswith("was for another input")
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_a_number_that_airflow_gives_once_more_in_the_same_run_is_no_clearing(self, number):
+        tries, later = (Tries(number=number, most=2, retries=2) for number in (number, 2))
+        found = attempt(Phase.COLLECTED, tries=later)
+        assert why(found, tries, on_clear="fresh", run_began_at=0.5) == ""
+        assert "this is no retry" in why(found, tries, run_began_at=HANDLE.submitted_at)
+        assert "this is no retry" in why(found, tries)
+
+    @pytest.mark.parametrize(
+        "tries", [Tries(number=2, most=3, retries=2), Tries(number=2, most=2, retries=1)]
+    )
+    def test_clearing_in_the_same_run_is_clearing(self, tries):
+        assert "this is no retry" in why(attempt(Phase.COLLECTED), tries, run_began_at=0.5)
 
     @given(
         st.sampled_from(Phase),

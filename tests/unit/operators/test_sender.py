@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from unittest.mock import create_autospec
 
 import pytest
@@ -11,11 +12,12 @@ from airflow_async_sm.core.attempts import Attempt, Phase, Tries
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.identities import TaskIdentity
 from airflow_async_sm.core.requests import InvocationRequest
-from airflow_async_sm.exceptions import RequestRejected, SubmissionUnconfirmed, Throttled
+from airflow_async_sm.exceptions import RecordUnreadable, RequestRejected, SubmissionUnconfirmed, Throttled
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.operators._drafts import Draft
 from airflow_async_sm.operators._journal import journal_of
 from airflow_async_sm.operators._sender import Sender
+from airflow_async_sm.sources import Source
 
 LOG = logging.getLogger("tests.sender")
 REPLY = InvocationHandle(
@@ -54,16 +56,23 @@ def draft(**changes):
     return Draft(**{"request": request, "fingerprint": "print", "own_folder": True, **changes})
 
 
-@pytest.fixture
-def sender(hook, store):
-    slept = []
-    journal = journal_of(
-        {"task_state_store": store},
+def journal(hook, **place):
+    return journal_of(
+        place,
         identity=TaskIdentity(dag_id="d", run_id="r", task_id="t"),
         hook=hook,
-        work_prefix=None,
+        work_prefix="s3://bucket/work",
         log=LOG,
     )
+
+
+@pytest.fixture
+def sender(hook, store):
+    return sender_with(hook, journal(hook, task_state_store=store))
+
+
+def sender_with(hook, journal):
+    slept = []
     made = Sender(
         hook=hook,
         journal=journal,
@@ -132,6 +141,59 @@ class TestTooBusy:
             sender.send(draft())
         assert sender.slept == [1.0, 2.0, 4.0, 8.0, 16.0]
         assert hook.invoke_endpoint_async.call_count == 6
+
+
+class TestOthersWrite:
+    @pytest.fixture
+    def sender(self, hook):
+        hook.read_record.return_value = (None, None)
+        return sender_with(hook, journal(hook))
+
+    @pytest.fixture
+    def failed(self):
+        handle = replace(REPLY, inference_id="other", output_location="s3://bucket/out/2.out")
+        tries = Tries(number=1, most=1, retries=1)
+        return Attempt(fingerprint="print", tries=tries, handle=handle, phase=Phase.ENDED).to_dict()
+
+    def test_the_record_that_was_read_last_is_the_one_that_is_replaced(self, sender, hook, failed):
+        hook.read_record.side_effect = [(None, None), (failed, "v1"), (None, None), (failed, "v2")]
+        hook.replace_record.side_effect = [False, False, False, True]
+        assert sender.send(draft()).output_location == REPLY.output_location
+        versions = [call.kwargs["version"] for call in hook.replace_record.call_args_list]
+        assert versions == [None, "v1", None, "v2"]
+        hook.invoke_endpoint_async.assert_called_once()
+
+    def test_that_does_not_go_on_for_ever_and_nothing_is_submitted(self, sender, hook, failed):
+        hook.read_record.return_value = (failed, "v")
+        hook.replace_record.return_value = False
+        with pytest.raises(RecordUnreadable, match=r"was not submitted.*again and again\. A retry") as no:
+            sender.send(draft())
+        assert "s3://bucket/work/records/" in str(no.value)
+        assert no.value.inference_id == "id-1"
+        assert sender.slept == [0.1, 0.5, 1.0, 2.0]
+        hook.invoke_endpoint_async.assert_not_called()
+
+    def test_what_they_wrote_has_to_be_readable(self, sender, hook):
+        hook.read_record.side_effect = [(None, None), RequestRejected("no")]
+        hook.replace_record.return_value = False
+        with pytest.raises(RecordUnreadable, match=r"cannot be read .*: no\. Nothing was submitted"):
+            sender.send(draft())
+        hook.invoke_endpoint_async.assert_not_called()
+
+    def test_an_upload_is_not_repeated(self, sender, hook, failed):
+        hook.read_record.side_effect = [(None, None), (failed, "v")]
+        hook.replace_record.side_effect = [False, True]
+        request = replace(draft().request, body=None, input_location="s3://bucket/work/in")
+        sender.send(draft(request=request, upload=create_autospec(Source, instance=True)))
+        hook.upload.assert_called_once()
+
+    def test_the_faster_ones_record_is_left_to_it(self, sender, hook, failed, caplog):
+        hook.read_record.side_effect = [(None, None), (failed | {"phase": "open"}, "v")]
+        hook.replace_record.return_value = False
+        with caplog.at_level("INFO", LOG.name):
+            assert sender.send(draft()).inference_id == "other"
+        assert "Request other to endpoint model was submitted by another process of this task" in caplog.text
+        hook.write_record.assert_not_called()
 
 
 def test_a_reply_that_cannot_be_recorded_is_no_reason_to_lose_the_request(sender, hook, store, caplog):
