@@ -10,7 +10,7 @@ from typing import Final
 
 from airflow_async_sm.core.costs import ListingCosts, folders_to_list, under
 
-__all__ = ["Ask", "Bucket", "Folder", "Heads", "Listing", "Look", "Seen", "Sight", "Spot"]
+__all__ = ["Ask", "Bucket", "Folder", "Heads", "Listing", "Look", "Seen", "Sight", "Spot", "heads"]
 
 # How many keys one thread asks for in one go.
 _AT_ONCE: Final = 10

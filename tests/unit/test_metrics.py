@@ -38,6 +38,9 @@ class Client:
     def incr(self, stat, count=1, rate=1):
         self.sent.append(("incr", stat, count))
 
+    def gauge(self, stat, value, rate=1, delta=False):
+        self.sent.append(("gauge", stat, value))
+
     def timing(self, stat, delta):
         assert isinstance(delta, timedelta)  # a number would be taken for milliseconds
         self.sent.append(("timing", stat, delta.total_seconds()))
@@ -108,6 +111,17 @@ def test_a_duration_keeps_its_unit(client):
     assert client.sent == [("timing", "sagemaker_async.wait_seconds", 12.5)]
 
 
+def test_how_much_there_is_is_told(client):
+    metrics.gauge("watcher.waits", 1_000)
+    assert client.sent == [("gauge", "sagemaker_async.watcher.waits", 1_000)]
+
+
+def test_many_are_counted_at_once(client):
+    metrics.count("watcher.looks", 12, kind="listing")
+    ((what, name, how_many),) = client.sent
+    assert (what, name.partition(",")[0], how_many) == ("incr", "sagemaker_async.watcher.looks", 12)
+
+
 def test_a_duration_that_two_clocks_make_less_than_nothing_is_nothing(client, caplog):
     metrics.timing("wait_seconds", -0.5)
     assert client.sent == [("timing", "sagemaker_async.wait_seconds", 0.0)]
@@ -121,8 +135,9 @@ def test_airflow_takes_every_name(client, name):
 
 
 def test_every_name_is_explained():
-    explained = set(re.findall(r"``sagemaker_async\.(\w+)``", metrics.__doc__))
-    assert explained == {*get_args(metrics.Counted), *get_args(metrics.Timed)}
+    explained = set(re.findall(r"``sagemaker_async\.([\w.]+)``", metrics.__doc__))
+    kinds = (metrics.Counted, metrics.Measured, metrics.Timed)
+    assert explained == {name for kind in kinds for name in get_args(kind)}
 
 
 @pytest.mark.skipif(not HAS_TWO, reason="this Airflow has its metrics in one place")
@@ -158,11 +173,12 @@ def test_a_client_that_fails_is_told_of_once(monkeypatch, caplog):
         tried.append(arguments)
         raise OSError("no network")
 
-    set_up(monkeypatch, HOMES[0], SimpleNamespace(incr=broken, timing=broken))
+    set_up(monkeypatch, HOMES[0], SimpleNamespace(incr=broken, timing=broken, gauge=broken))
     for _ in range(3):
         metrics.count("looks")
         metrics.timing("wait_seconds", 1.0)
-    assert len(tried) == 6
+        metrics.gauge("watcher.waits", 1)
+    assert len(tried) == 9
     assert caplog.messages == ["Metrics of this process are lost: OSError: no network"]
 
 
@@ -184,7 +200,7 @@ def test_an_airflow_that_has_its_metrics_elsewhere_is_told_of_once(monkeypatch, 
 
 def test_an_airflow_that_knows_in_another_way_what_is_set_up_is_believed(monkeypatch):
     sent = []
-    stats = SimpleNamespace(incr=lambda name, tags=None: sent.append(name))
+    stats = SimpleNamespace(incr=lambda name, count=1, tags=None: sent.append(name))
     monkeypatch.setitem(sys.modules, IN_THE_TASK, SimpleNamespace(Stats=stats))
     monkeypatch.setitem(sys.modules, IN_THE_TRIGGERER, SimpleNamespace(Stats=None))
     metrics.count("submitted")
