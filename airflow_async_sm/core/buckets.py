@@ -58,6 +58,7 @@ class Folder(_Scheduled):
     :param name: Its name, with the slash; empty: the whole bucket.
     :param wishes: Until when a pause is wanted, by whether it is for failures, and the pause.
     :param heeding: Who is told what the next listing shows, even if it shows nothing.
+    :param is_in_trouble: Whether the last listing failed.
     :param due: When it is listed next, in seconds.
     :param queued: When the caller's queue comes to it, in seconds: no later than it is due; ``None``: not.
     :param is_asked: Whether it is being listed.
@@ -68,6 +69,7 @@ class Folder(_Scheduled):
     name: str
     wishes: dict[tuple[bool, float], float] = field(default_factory=dict)
     heeding: list[Spot] = field(default_factory=list)
+    is_in_trouble: bool = False
 
     def note(self, spot: Spot, pause: float, *, until: float) -> None:
         """
@@ -205,6 +207,11 @@ class Bucket:
             del self._spots[spot.key]
             del self._keys[bisect_left(self._keys, spot.key)]
             self._is_changed = True
+
+    @property
+    def folders(self) -> list[Folder]:
+        """The folders that are listed."""
+        return list(self._folders.values())
 
     def at(self, key: str) -> list[Spot]:
         """Return the spots at a key."""

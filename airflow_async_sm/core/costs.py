@@ -53,8 +53,12 @@ def under(keys: Sequence[str], folder: str) -> slice:
     :param folder: With a slash at its end; empty: the whole bucket.
     """
     first = bisect_left(keys, folder)
-    # No character sorts after this one.
-    return slice(first, bisect_left(keys, f"{folder}\U0010ffff", lo=first) if folder else len(keys))
+    return slice(first, bisect_left(keys, _after(folder), lo=first) if folder else len(keys))
+
+
+def _after(folder: str) -> str:
+    """Return what sorts after all keys in a folder, and before all others that sort after it."""
+    return f"{folder[:-1]}0"  # which follows the slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class ListingCosts:
 
         :param folder: The folder that was listed.
         :param cost: What it cost, or would have cost had it not been given up; ``DENIED``: it is not allowed.
-        :param now: The time, in seconds since 1970 (UTC).
+        :param now: The time, in seconds.
         """
         self._known[folder] = _Memory(cost, now)
 
@@ -136,7 +140,7 @@ def _children(keys: Sequence[str], first: int, end: int, depth: int) -> Iterator
             yield first, first + 1, False
             first += 1
         else:
-            stop = bisect_left(keys, f"{keys[first][: slash + 1]}\U0010ffff", lo=first, hi=end)
+            stop = bisect_left(keys, _after(keys[first][: slash + 1]), lo=first, hi=end)
             yield first, stop, True
             first = stop
 

@@ -127,7 +127,7 @@ class Rounds:
         if wait is not None:
             self._leave(wait)
         if len(self._queue) > 4 * len(self._waits) + 1_000:
-            self._queue = [entry for entry in self._queue if not entry[2].is_left]
+            self._queue = [(at, n, one) for at, n, one in self._queue if one.queued == at and not one.is_left]
             heapq.heapify(self._queue)
 
     @property
@@ -135,7 +135,7 @@ class Rounds:
         """When somebody is due; ``None``: nobody, unless something is answered or a wait is added."""
         while self._queue:
             at, _, one = self._queue[0]
-            if one.due == at and not one.is_asked and not one.is_left:
+            if one.due == one.queued == at and not one.is_asked and not one.is_left:
                 return at
             heapq.heappop(self._queue)
             if one.queued == at:
@@ -154,10 +154,7 @@ class Rounds:
         apart: dict[str, list[Spot]] = {}
         for one in self._pop_due(now + _BEHIND):
             if isinstance(one, Folder):
-                listing = self._buckets[one.bucket].listing(one)
-                asks += listing
-                if not listing:
-                    self._want(one, now + _PLANNED_ANEW)
+                asks += self._list(one, now)
             elif (folder := self._folder_of(one)) is None:
                 apart.setdefault(one.bucket, []).append(one)
             elif self._waits[one.name].waiting.ends_in <= 0:
@@ -194,9 +191,12 @@ class Rounds:
         if bucket is None or folder.is_left:
             return []
         told, folder.heeding = folder.heeding, []
+        was_in_trouble, folder.is_in_trouble = folder.is_in_trouble, not isinstance(answer, Seen)
         if not isinstance(answer, Seen):
-            folder.wishes = {}
-            return bucket.in_folder(folder)
+            # All are told once, and then each when it is due: what the youngest want must not use up what the
+            # others bear.
+            folder.wishes = folder.wishes if was_in_trouble else {}
+            return told if was_in_trouble else bucket.in_folder(folder)
         self._part(bucket, bucket.learn(folder, answer, now), now)
         found = [spot for key in answer.keys for spot in bucket.at(key)]
         return list(dict.fromkeys([*found, *told])) if answer.is_whole else found
@@ -232,6 +232,16 @@ class Rounds:
             folder.note(spot, max(pause, _LISTED_EVERY), until=now + pause * (times + 2))
             pause = min(pause * times, self._waits[spot.name].waiting.ends_in)
         self._want(spot, now + pause)
+
+    def _list(self, folder: Folder, now: float) -> list[Listing]:
+        if self._allowed < 1:
+            self._want(folder, now + 1 / _EACH_SECOND)
+            return []
+        listing = self._buckets[folder.bucket].listing(folder)
+        self._allowed -= len(listing)
+        if not listing:
+            self._want(folder, now + _PLANNED_ANEW)
+        return listing
 
     def _each(self, bucket: str, spots: list[Spot], now: float) -> list[Ask]:
         """Return what asks for spots one by one, as many as are allowed."""
@@ -307,6 +317,9 @@ class Rounds:
         each_second = sum(
             1 / self._waits[spot.name].pause / (_FAILURE_PAUSES if spot.is_failure else 1.0) for spot in alone
         )
+        # What folders want is stretched already.
+        folders = [folder for bucket in self._buckets.values() for folder in bucket.folders]
+        each_second += self._stretch * sum(1 / folder.pause(now) for folder in folders)
         at_leisure = min(1.0, each_second / _FEW_PER_SECOND)
         self._stretch = max(AT_EASE, at_leisure, each_second / _MOST_PER_SECOND)
 

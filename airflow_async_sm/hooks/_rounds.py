@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Any
+from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from airflow_async_sm.core.buckets import Heads, Listing, Seen
+from airflow_async_sm.core.buckets import Heads, Listing, Seen, Sight
 from airflow_async_sm.core.costs import DENIED, cost_of_listing
+from airflow_async_sm.exceptions import RequestRejected
 from airflow_async_sm.hooks._looks import LookCalls
 from airflow_async_sm.hooks._translate import is_denial, status_code, translated
+
+# Pages come one after the other, so many would take long, whatever they cost.
+_MOST_PAGES: Final = 20
 
 
 class RoundCalls(LookCalls):
@@ -18,24 +22,35 @@ class RoundCalls(LookCalls):
 
     def heads(self, ask: Heads) -> Seen:
         """
-        Ask for each key of a few.
+        Ask for each key of a few. One that S3 cannot be asked for counts as refused, if there are others.
 
         :param ask: The keys.
         :raises RequestRejected: S3 refuses to answer at all, for example because of the credentials.
         :raises ServiceUnavailable: S3 could not be asked.
         """
-        there, refused = set[str](), set[str]()
-        for key in dict.fromkeys(spot.key for spot in ask.spots):
-            with translated(f"look at s3://{ask.bucket}/{key}"):
-                try:
-                    self._s3_looking.head_object(Bucket=ask.bucket, Key=key)
-                    there.add(key)
-                except ClientError as error:
-                    if status_code(error) == 403:
-                        refused.add(key)
-                    elif status_code(error) != 404:
-                        raise
-        return Seen(frozenset(there), refused=frozenset(refused), requests=len(ask.spots))
+        keys = dict.fromkeys(spot.key for spot in ask.spots)
+        there, refused, wrong = set[str](), set[str](), dict[str, Exception]()
+        for key in keys:
+            try:
+                sight = self._sight(ask.bucket, key)
+            except (RequestRejected, UnicodeError) as error:
+                wrong[key] = error
+            else:
+                there |= {key} if sight is Sight.PRESENT else set()
+                refused |= {key} if sight is Sight.REFUSED else set()
+        if len(wrong) == len(keys):
+            raise next(iter(wrong.values()))
+        return Seen(frozenset(there), refused=frozenset(refused | wrong.keys()), requests=len(keys))
+
+    def _sight(self, bucket: str, key: str) -> Sight:
+        with translated(f"look at s3://{bucket}/{key}"):
+            try:
+                self._s3_looking.head_object(Bucket=bucket, Key=key)
+            except ClientError as error:
+                if status_code(error) not in (403, 404):
+                    raise
+                return Sight.REFUSED if status_code(error) == 403 else Sight.ABSENT
+        return Sight.PRESENT
 
     def listed(self, ask: Listing) -> Seen:
         """
@@ -47,7 +62,7 @@ class RoundCalls(LookCalls):
         :raises RequestRejected: S3 refuses to answer at all, for example because of the credentials.
         :raises ServiceUnavailable: S3 could not be asked.
         """
-        awaited = ask.keys
+        awaited, wanted = ask.keys, set(ask.keys)
         there, covered, pages, keys = set[str](), 0, 0, 0
         # What is a key without its last character sorts before it.
         after = awaited[0][:-1]
@@ -56,7 +71,7 @@ class RoundCalls(LookCalls):
             if page is None:
                 return Seen(frozenset(), is_whole=False, cost=DENIED)
             found = [one["Key"] for one in page.get("Contents", ())]
-            there.update(found)
+            there |= wanted.intersection(found)
             pages, keys = pages + 1, keys + len(found)
             cost = cost_of_listing(pages=pages, keys=keys)
             covered = bisect_right(awaited, found[-1]) if page.get("IsTruncated") and found else len(awaited)
@@ -64,8 +79,9 @@ class RoundCalls(LookCalls):
                 return Seen(frozenset(there), cost=cost, requests=pages)
             # Where none was reached, twice as much may not suffice either.
             in_all = cost * len(awaited) / max(covered, 0.5)
-            if in_all > ask.worth:
-                return Seen(frozenset(there), is_whole=False, cost=in_all, requests=pages)
+            if in_all > ask.worth or pages == _MOST_PAGES:
+                dear = in_all if in_all > ask.worth else DENIED
+                return Seen(frozenset(there), is_whole=False, cost=dear, requests=pages)
             after = max(found[-1], awaited[covered][:-1])
 
     def _page(self, bucket: str, folder: str, *, after: str) -> Any:
@@ -75,6 +91,7 @@ class RoundCalls(LookCalls):
                 place: Any = {"Prefix": folder, **({"StartAfter": after} if after else {})}
                 return self._s3_looking.list_objects_v2(Bucket=bucket, **place)
             except ClientError as error:
-                if not is_denial(error):
+                # Some stores that are like S3 have no such listing.
+                if not is_denial(error) and status_code(error) not in (405, 501):
                     raise
                 return None

@@ -50,9 +50,9 @@ class Figures:
         yield
         self._longest_turn = max(self._longest_turn, time.perf_counter() - began_at)
 
-    def tell(self, *, waits: int, now: float) -> None:
+    def tell(self, *, waits: int, now: float, is_last: bool = False) -> None:
         """Tell the figures of a minute that is over, as metrics and as one line in the triggerer's log."""
-        if now - self._began_at < _TOLD_EVERY:
+        if now - self._began_at < _TOLD_EVERY and not is_last:
             return
         _log.debug(
             "In %.0f s: %d waits, %d rounds, looks %s, %d ended, %d failed looks, longest turn %.0f ms",

@@ -19,10 +19,13 @@ def look_error(error: Exception) -> LookError:
 def tells_of_credentials(error: Exception) -> bool:
     """Return whether the credentials are no good any more: the secret may have been changed."""
     # Botocore is loaded by then, but not where triggers are only defined.
-    from airflow_async_sm.hooks._translate import are_no_credentials
+    from botocore.exceptions import ClientError
+
+    from airflow_async_sm.hooks._translate import are_no_credentials, error_code
 
     cause = _cause(error)
-    return cause is not None and are_no_credentials(cause)
+    # An answer to HEAD has no text to say what is wrong: of a token that has expired, S3 says just 400.
+    return isinstance(cause, ClientError) and (are_no_credentials(cause) or error_code(cause) == "400")
 
 
 def _cause(error: Exception) -> BaseException | None:

@@ -27,6 +27,7 @@ from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import LookError, Observation, Outcome, Pending
 from airflow_async_sm.core.rounds import Rounds
 from airflow_async_sm.core.waiting import Finish, Sleep
+from airflow_async_sm.exceptions import RequestRejected
 from airflow_async_sm.triggers._figures import Figures
 from airflow_async_sm.triggers._troubles import look_error, tells_of_credentials
 
@@ -46,6 +47,10 @@ _Key = tuple[asyncio.AbstractEventLoop, str]
 # be slow, or out of order.
 _THREADS: Final = 16
 _EACH_BUCKET: Final = 6
+# What has not come after so many seconds is not waited for.
+_PATIENCE: Final = 30.0
+# A hook is made anew at most so often, in seconds.
+_MADE_EVERY: Final = 10.0
 # How often somebody thinks of the endpoints, in seconds. Each is looked at less often than that.
 _ENDPOINTS_EVERY: Final = 15.0
 # How many waits are dealt with before the event loop turns to others.
@@ -99,6 +104,7 @@ class Watcher:
         self._troubles: dict[str, tuple[float, LookError]] = {}
         # What all looks are made with, as soon as it is made.
         self.hook: SageMakerAsyncHook | None = None
+        self._made_at = float("-inf")
         self._made: asyncio.Future[SageMakerAsyncHook] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._start(self._run())
@@ -164,22 +170,28 @@ class Watcher:
     async def _put(self, ask: Ask, asked_at: float) -> None:
         """Ask, and deal with the answer."""
         async with self._turns[ask.bucket]:
-            failed_at, trouble = self._troubles.get(ask.bucket, (float("-inf"), None))
-            # What has failed meanwhile for one fails for all that were to be asked with it: a bucket that is
-            # too busy is not asked for each. But a look at one request may be its last.
-            if trouble is not None and failed_at >= asked_at and not isinstance(ask, Look):
-                answer: Seen | Observation = trouble
-            else:
-                answer = await self._answer(ask)
+            answer = self._trouble_since(asked_at, ask) or await self._answer(ask)
         absorbed = self._rounds.absorb(ask, answer, self._loop.time())
         while self._deal_with(islice(absorbed, _IN_ONE_GO)):  # noqa: ASYNC110 - others have a turn
             await asyncio.sleep(0)
         self._woken.set()
 
+    def _trouble_since(self, asked_at: float, ask: Ask) -> LookError | None:
+        """
+        Return what has failed in a bucket since an ask was made, and would fail again.
+
+        A bucket that is too busy is not asked for each of those who were due together. A look at one request
+        may be its last, so it is made, unless many before it have taken all the time.
+        """
+        failed_at, trouble = self._troubles.get(ask.bucket, (float("-inf"), None))
+        patience = _PATIENCE if isinstance(ask, Look) else 0.0
+        waited = self._loop.time() - asked_at
+        return trouble if failed_at >= asked_at and waited >= patience else None
+
     async def _answer(self, ask: Ask) -> Seen | Observation:
         reached = self._reached()
         try:
-            hook = await reached
+            hook = await _within_reason(reached)
             if self.hook is not None and self.hook is not hook:
                 self._threads.submit(self.hook.close)
             self.hook = hook
@@ -192,11 +204,13 @@ class Watcher:
                 case Look():
                     answer = await self._looked(hook, ask)
         except Exception as error:  # noqa: BLE001 - whatever hinders a look, the requests themselves go on
-            if self._made is reached and (reached.exception() or tells_of_credentials(error)):
+            trouble, now = look_error(error), self._loop.time()
+            is_old = reached.done() and now - self._made_at > _MADE_EVERY
+            if self._made is reached and is_old and (reached.exception() or tells_of_credentials(error)):
                 # The next look is made with the connection as it is then.
                 self._made = None
-            trouble = look_error(error)
-            self._troubles[ask.bucket] = (self._loop.time(), trouble)
+            if not isinstance(error, RequestRejected):
+                self._troubles[ask.bucket] = (now, trouble)
             self._figures.errors += 1
             return trouble
         self._figures.count(ask, answer)
@@ -214,7 +228,8 @@ class Watcher:
 
     def _reached(self) -> asyncio.Future[SageMakerAsyncHook]:
         """Return the hook, or what becomes of making it: all who need it wait for one."""
-        if self._made is None:
+        if self._made is None or self._made.cancelled():
+            self._made_at = self._loop.time()
             # Airflow's own way into a thread: fetching a connection may come back to this event loop.
             make = sync_to_async(self._make, thread_sensitive=False, executor=self._threads)
             self._made = asyncio.ensure_future(make())
@@ -250,7 +265,9 @@ class Watcher:
     def _stopped(self, task: asyncio.Task[None]) -> None:
         """Let a mistake of the watcher end the waits, in place of leaving them to wait forever."""
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        stopped = RuntimeError("The watcher was stopped by somebody else.")
+        error = stopped if task.cancelled() else task.exception()
+        if error is not None:
             # Who comes now gets another watcher.
             self._leave()
             for watched in self._watched.values():
@@ -265,10 +282,20 @@ class Watcher:
     def _close(self) -> None:
         self._leave()
         for task in self._tasks:
+            task.remove_done_callback(self._stopped)
             task.cancel()
+        self._figures.tell(waits=0, now=self._loop.time(), is_last=True)
         if self.hook is not None:
             self._threads.submit(self.hook.close)
         self._threads.shutdown(wait=False)
+
+
+async def _within_reason(reached: asyncio.Future[SageMakerAsyncHook]) -> SageMakerAsyncHook:
+    """Return the hook when it is made; waits have deadlines, however long a connection takes to be had."""
+    await asyncio.wait({reached}, timeout=_PATIENCE)
+    if not reached.done() or reached.cancelled():
+        raise TimeoutError("The connection could not be had in time.")
+    return reached.result()
 
 
 def _key(params: AwsParams, loop: asyncio.AbstractEventLoop) -> _Key:

@@ -23,7 +23,8 @@ class SageMakerAsyncInferenceTrigger(SageMakerAsyncBaseTrigger):
     """
     Wait until the output or the failure object of one request is in S3, or neither can come any more.
 
-    Each look is one or two HEAD requests. AWS offers no way to cancel an asynchronous invocation, so killing
+    Looks are shared with all waits that reach AWS in the same way: one LIST of a folder, or a HEAD for each
+    object, whatever costs less. AWS offers no way to cancel an asynchronous invocation, so killing
     the task stops the waiting, not the work.
 
     :param endpoint_name: The endpoint that accepted the request; ``None``: not known. An endpoint that is

@@ -319,6 +319,17 @@ def test_errors_end_nobody_before_the_engine_says_so(world):
     assert {world.ended[name][1] for name in names} == {End.SUCCEEDED}
 
 
+def test_those_who_come_during_an_outage_do_not_use_up_the_patience_of_those_who_are_there(world):
+    world.trouble = lambda now: LookError("no route") if 10 <= now < 600 else None
+    there = [world.wait_for(f"out/{number}", age=100) for number in range(20)]
+    for number in range(150):
+        world.run(number * 4)
+        world.wait_for(f"out/new-{number}")
+    world.objects |= {f"out/{number}": 0.0 for number in range(20)}
+    world.run(700)
+    assert {world.ended[name][1] for name in there} == {End.SUCCEEDED}
+
+
 def test_trouble_that_does_not_end_ends_the_wait(world):
     world.trouble = lambda now: LookError("slow down")
     name = world.wait_for("out/1", "fail/1")
@@ -362,6 +373,21 @@ def test_waits_that_have_to_be_asked_for_one_by_one_take_a_bounded_number_of_req
     assert sum(heads.values()) <= 250 * 21
     # And each is looked at, in its turn.
     world.run(20 + number * 1.5 / 250 * 1.5)
+    assert all(wait.told_at for wait in world.waits.values())
+
+
+def test_folders_are_listed_no_more_often_than_keys_are_asked_for():
+    world = World(latency=0.01)
+    world.objects |= {f"top/{folder:04}/m-{number:03}": -1.0 for folder in range(3) for number in range(900)}
+    for folder in range(1_000):
+        for number in range(4):
+            world.wait_for(f"top/{folder:04}/{number}", age=1_000)
+    world.rounds._buckets["b"]._costs.learn("top/", DENIED, now=0.0)
+    world.run(20)
+    lists = Counter(int(at) for at, kind in world.requests if kind == "LIST")
+    assert max(lists.values()) <= 510
+    assert sum(lists.values()) <= 250 * 21
+    world.run(60)
     assert all(wait.told_at for wait in world.waits.values())
 
 
