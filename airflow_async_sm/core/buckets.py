@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -144,6 +144,7 @@ class Sight(Enum):
     PRESENT = "present"
     ABSENT = "absent"
     REFUSED = "refused"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,7 @@ class Seen:
 
     :param keys: Keys that are there.
     :param refused: Keys for which S3 would not say.
+    :param failed: What hindered the looks at other keys.
     :param is_whole: Whether what was asked for and is not here is not there. A listing may be given up.
     :param cost: What a listing cost, or would cost to its end.
     :param requests: How many requests it took.
@@ -160,6 +162,7 @@ class Seen:
 
     keys: frozenset[str]
     refused: frozenset[str] = frozenset()
+    failed: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = True
     cost: float = 0.0
     requests: int = 1
@@ -168,7 +171,9 @@ class Seen:
         """Return what is seen at a key that was asked for."""
         if key in self.keys:
             return Sight.PRESENT
-        return Sight.REFUSED if key in self.refused else Sight.ABSENT
+        if key in self.refused:
+            return Sight.REFUSED
+        return Sight.FAILED if key in self.failed else Sight.ABSENT
 
 
 class Bucket:

@@ -17,7 +17,7 @@ from math import ceil
 from typing import Final, Protocol
 
 from airflow_async_sm.core.buckets import Ask, Bucket, Folder, Listing, Look, Seen, Sight, Spot, heads
-from airflow_async_sm.core.outcomes import Observation, Outcome, Pending, Settled
+from airflow_async_sm.core.outcomes import LookError, Observation, Outcome, Pending, Settled
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.core.waiting import Finish, Sleep
 
@@ -206,12 +206,12 @@ class Rounds:
     ) -> Outcome | None:
         wait = self._waits[spot.name]
         sight = answer.at(spot.key) if isinstance(answer, Seen) else None
-        if spot.is_failure and sight in (Sight.ABSENT, None):
+        if spot.is_failure and sight in (Sight.ABSENT, Sight.FAILED, None):
             # What an absence means, and how many errors are borne, is said where the answer is looked for.
             pause = wait.pause * _FAILURE_PAUSES * max(1.0, stretch)
             self._pause(spot, pause, folder, now, times=_SELDOM)
             return None
-        seen = _meaning(spot, sight, wait.waiting) if isinstance(answer, Seen) else answer
+        seen = _meaning(spot, answer, wait.waiting) if isinstance(answer, Seen) else answer
         is_last = bool(spot.bucket) and not isinstance(seen, Settled) and wait.waiting.ends_in <= 0
         if seen is None or is_last:
             self._as_a_whole(spot.name, now)
@@ -324,13 +324,19 @@ class Rounds:
         self._stretch = max(AT_EASE, at_leisure, each_second / _MOST_PER_SECOND)
 
 
-def _meaning(spot: Spot, sight: Sight | None, waiting: Waiting) -> Observation | None:
+def _meaning(spot: Spot, seen: Seen, waiting: Waiting) -> Observation | None:
     """
     Return what a wait is told of what is seen at its spot; ``None``: only a look of its own can tell.
 
     Such a look finds out whether a refusal is final, a failure was overtaken by an answer, or an endpoint is
     lost.
     """
-    if sight is Sight.ABSENT:
-        return waiting.unanswered()
-    return Settled(succeeded=True) if sight is Sight.PRESENT and not spot.is_failure else None
+    match seen.at(spot.key):
+        case Sight.ABSENT:
+            return waiting.unanswered()
+        case Sight.FAILED:
+            return LookError(seen.failed[spot.key])
+        case Sight.PRESENT if not spot.is_failure:
+            return Settled(succeeded=True)
+        case _:
+            return None

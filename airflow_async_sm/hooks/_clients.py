@@ -117,7 +117,7 @@ class AwsClients(AwsBaseHook):
 
     def close(self) -> None:
         """Close the connections. A client that is used later opens new ones."""
-        for client in [each for each in vars(self).values() if isinstance(each, BaseClient)]:
+        for client in [each for each in list(vars(self).values()) if isinstance(each, BaseClient)]:
             client.close()
 
     @cached_property

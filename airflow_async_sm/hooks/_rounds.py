@@ -9,10 +9,12 @@ from botocore.exceptions import ClientError
 
 from airflow_async_sm.core.buckets import Heads, Listing, Seen, Sight
 from airflow_async_sm.core.costs import DENIED, cost_of_listing
-from airflow_async_sm.exceptions import RequestRejected
+from airflow_async_sm.exceptions import RequestRejected, SageMakerAsyncError, Throttled
 from airflow_async_sm.hooks._looks import LookCalls
 from airflow_async_sm.hooks._translate import is_denial, status_code, translated
 
+# So many keys that cannot be asked for mean that the others cannot be either.
+_FAILURES: Final = 2
 # Pages come one after the other, so many would take long, whatever they cost.
 _MOST_PAGES: Final = 20
 
@@ -22,25 +24,38 @@ class RoundCalls(LookCalls):
 
     def heads(self, ask: Heads) -> Seen:
         """
-        Ask for each key of a few. One that S3 cannot be asked for counts as refused, if there are others.
+        Ask for each key of a few.
+
+        What fails for one does not fail for the others. But after two that fail, or one that S3 is too busy
+        for, the rest is not asked.
 
         :param ask: The keys.
-        :raises RequestRejected: S3 refuses to answer at all, for example because of the credentials.
+        :raises RequestRejected: S3 refuses to answer for any of them, for example because of the credentials.
         :raises ServiceUnavailable: S3 could not be asked.
         """
-        keys = dict.fromkeys(spot.key for spot in ask.spots)
-        there, refused, wrong = set[str](), set[str](), dict[str, Exception]()
+        keys = list(dict.fromkeys(spot.key for spot in ask.spots))
+        sights, wrong, failed = dict[str, Sight](), dict[str, Exception](), dict[str, Exception]()
         for key in keys:
+            if len(failed) >= _FAILURES or any(isinstance(error, Throttled) for error in failed.values()):
+                break
             try:
-                sight = self._sight(ask.bucket, key)
+                sights[key] = self._sight(ask.bucket, key)
             except (RequestRejected, UnicodeError) as error:
                 wrong[key] = error
-            else:
-                there |= {key} if sight is Sight.PRESENT else set()
-                refused |= {key} if sight is Sight.REFUSED else set()
-        if len(wrong) == len(keys):
-            raise next(iter(wrong.values()))
-        return Seen(frozenset(there), refused=frozenset(refused | wrong.keys()), requests=len(keys))
+            except SageMakerAsyncError as error:
+                failed[key] = error
+        if not sights:
+            raise next(iter({**failed, **wrong}.values()))
+        why = next((_told(error) for error in failed.values()), "")
+        return Seen(
+            frozenset(key for key, sight in sights.items() if sight is Sight.PRESENT),
+            # A look at each of these alone tells why.
+            refused=frozenset(
+                wrong.keys() | {key for key, sight in sights.items() if sight is Sight.REFUSED}
+            ),
+            failed={key: why for key in keys if key not in sights and key not in wrong},
+            requests=len(sights) + len(wrong) + len(failed),
+        )
 
     def _sight(self, bucket: str, key: str) -> Sight:
         with translated(f"look at s3://{bucket}/{key}"):
@@ -95,3 +110,8 @@ class RoundCalls(LookCalls):
                 if not is_denial(error) and status_code(error) not in (405, 501):
                     raise
                 return None
+
+
+def _told(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {cause}"

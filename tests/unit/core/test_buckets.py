@@ -138,7 +138,9 @@ class TestPauses:
 
 
 @pytest.mark.parametrize(
-    ("key", "sight"), [("there", Sight.PRESENT), ("secret", Sight.REFUSED), ("m", Sight.ABSENT)]
+    ("key", "sight"),
+    [("there", Sight.PRESENT), ("secret", Sight.REFUSED), ("slow", Sight.FAILED), ("m", Sight.ABSENT)],
 )
 def test_what_is_seen_at_a_key(key, sight):
-    assert Seen(frozenset({"there"}), refused=frozenset({"secret"})).at(key) is sight
+    seen = Seen(frozenset({"there"}), refused=frozenset({"secret"}), failed={"slow": "too slow"})
+    assert seen.at(key) is sight

@@ -59,6 +59,7 @@ class World:
         self.requests: list[tuple[float, str]] = []
         self.denied = False
         self.refused: set[str] = set()
+        self.failing = 0.0
         self.trouble = lambda now: None
         self.under_way: list[tuple[float, int, object, object]] = []
 
@@ -110,8 +111,9 @@ class World:
             case Heads():
                 self.requests += [(self.now, "HEAD")] * len(ask.spots)
                 keys = {spot.key for spot in ask.spots}
-                seen = frozenset(filter(self.is_there, keys - self.refused))
-                return Seen(seen, refused=frozenset(keys & self.refused))
+                failed = {key: "too slow" for key in keys if self.random.random() < self.failing}
+                seen = frozenset(filter(self.is_there, keys - self.refused - failed.keys()))
+                return Seen(seen, refused=frozenset(keys & self.refused), failed=failed)
             case Listing():
                 return self.listed(ask)
             case Look():
@@ -328,6 +330,16 @@ def test_those_who_come_during_an_outage_do_not_use_up_the_patience_of_those_who
     world.objects |= {f"out/{number}": 0.0 for number in range(20)}
     world.run(700)
     assert {world.ended[name][1] for name in there} == {End.SUCCEEDED}
+
+
+def test_what_fails_now_and_then_ends_nobody(world):
+    world.denied, world.failing = True, 0.3
+    names = [world.wait_for(f"{number}/out", f"{number}/fail") for number in range(20)]
+    world.objects |= {f"{number}/out": 200.0 for number in range(10)}
+    world.objects |= {f"{number}/fail": 200.0 for number in range(10, 20)}
+    world.run(500)
+    ends = [world.ended[name][1] for name in names]
+    assert ends == [End.SUCCEEDED] * 10 + [End.FAILED] * 10
 
 
 def test_trouble_that_does_not_end_ends_the_wait(world):
