@@ -105,6 +105,7 @@ class Watcher:
         # What all looks are made with, as soon as it is made.
         self.hook: SageMakerAsyncHook | None = None
         self._made_at = float("-inf")
+        self._is_outdated = False
         self._made: asyncio.Future[SageMakerAsyncHook] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._start(self._run())
@@ -205,10 +206,10 @@ class Watcher:
                     answer = await self._looked(hook, ask)
         except Exception as error:  # noqa: BLE001 - whatever hinders a look, the requests themselves go on
             trouble, now = look_error(error), self._loop.time()
-            is_old = reached.done() and now - self._made_at > _MADE_EVERY
-            if self._made is reached and is_old and (reached.exception() or tells_of_credentials(error)):
-                # The next look is made with the connection as it is then.
-                self._made = None
+            failed = reached.done() and (reached.cancelled() or reached.exception() is not None)
+            if self._made is reached and (failed or tells_of_credentials(error)):
+                # The next looks are made with the connection as it is then.
+                self._is_outdated = True
             if not isinstance(error, RequestRejected):
                 self._troubles[ask.bucket] = (now, trouble)
             self._figures.errors += 1
@@ -228,8 +229,9 @@ class Watcher:
 
     def _reached(self) -> asyncio.Future[SageMakerAsyncHook]:
         """Return the hook, or what becomes of making it: all who need it wait for one."""
-        if self._made is None or self._made.cancelled():
-            self._made_at = self._loop.time()
+        now = self._loop.time()
+        if self._made is None or (self._is_outdated and now - self._made_at >= _MADE_EVERY):
+            self._made_at, self._is_outdated = now, False
             # Airflow's own way into a thread: fetching a connection may come back to this event loop.
             make = sync_to_async(self._make, thread_sensitive=False, executor=self._threads)
             self._made = asyncio.ensure_future(make())

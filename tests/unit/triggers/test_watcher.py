@@ -336,7 +336,8 @@ class TestTroubles:
         (outcome,) = await asyncio.gather(*starts(Wait("out/1", seconds=8_000.0)))
         assert outcome.end is End.LOOK_FAILED
         assert outcome.detail == "KeyError: 'no such connection'"
-        assert len(store.hinders_hooks) == 1_000 - 21
+        # The second look came too soon after the first.
+        assert len(store.hinders_hooks) == 1_000 - 20
 
     @pytest.mark.parametrize(
         ("code", "status", "renewed"),
