@@ -96,10 +96,12 @@ class Heads:
 
     :param bucket: The bucket.
     :param spots: What is asked for.
+    :param asked_at: When, in seconds.
     """
 
     bucket: str
     spots: list[Spot]
+    asked_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,11 +112,13 @@ class Listing:
     :param bucket: The bucket.
     :param folder: The folder.
     :param keys: The keys, sorted.
+    :param asked_at: When, in seconds.
     """
 
     bucket: str
     folder: Folder
     keys: list[str]
+    asked_at: float = 0.0
 
     @property
     def worth(self) -> float:
@@ -257,11 +261,11 @@ class Bucket:
         """Let its folders be listed no more."""
         self._list([])
 
-    def listing(self, folder: Folder) -> list[Listing]:
+    def listing(self, folder: Folder, now: float) -> list[Listing]:
         """Return the listing of a folder in a list, and mark it; empty if nobody waits for keys in it."""
         keys = self._keys[under(self._keys, folder.name)]
         folder.is_asked = bool(keys)
-        return [Listing(self.name, folder, keys)] if keys else []
+        return [Listing(self.name, folder, keys, now)] if keys else []
 
     def learn(self, folder: Folder, seen: Seen, now: float) -> list[Folder]:
         """
@@ -288,14 +292,15 @@ class Bucket:
         return new, gone
 
 
-def heads(bucket: str, spots: list[Spot]) -> Iterator[Heads]:
+def heads(bucket: str, spots: list[Spot], now: float) -> Iterator[Heads]:
     """
     Yield what asks for spots one by one, and mark them.
 
     :param bucket: The bucket.
     :param spots: The spots.
+    :param now: The time.
     """
     for spot in spots:
         spot.is_asked = True
     for first in range(0, len(spots), _AT_ONCE):
-        yield Heads(bucket, spots[first : first + _AT_ONCE])
+        yield Heads(bucket, spots[first : first + _AT_ONCE], now)

@@ -65,7 +65,7 @@ class Waiting(Protocol):
 
 
 class _Wait:
-    __slots__ = ("alike", "bucket", "pause", "spots", "waiting")
+    __slots__ = ("alike", "bucket", "failed_at", "pause", "spots", "waiting")
 
     def __init__(self, waiting: Waiting, bucket: str) -> None:
         self.waiting = waiting
@@ -74,6 +74,8 @@ class _Wait:
         # As long as the wait would have it, and how often in a row that was the same.
         self.pause = 1.0
         self.alike = 0
+        # When its failure object was seen.
+        self.failed_at = float("inf")
 
 
 class Rounds:
@@ -179,7 +181,7 @@ class Rounds:
         folder = ask.folder if isinstance(ask, Listing) else None
         for spot in self._told(ask, answer, now) if isinstance(ask, Listing) else ask.spots:
             spot.is_asked = False
-            outcome = None if spot.is_left else self._take(spot, answer, folder, now, stretch)
+            outcome = None if spot.is_left else self._take(spot, ask, answer, now, stretch)
             yield None if outcome is None else (spot.name, outcome)
         if folder is not None:
             folder.is_asked = False
@@ -202,16 +204,27 @@ class Rounds:
         return list(dict.fromkeys([*found, *told])) if answer.is_whole else found
 
     def _take(
-        self, spot: Spot, answer: Seen | Observation, folder: Folder | None, now: float, stretch: float
+        self, spot: Spot, ask: Ask, answer: Seen | Observation, now: float, stretch: float
     ) -> Outcome | None:
         wait = self._waits[spot.name]
+        folder = ask.folder if isinstance(ask, Listing) else None
         sight = answer.at(spot.key) if isinstance(answer, Seen) else None
         if spot.is_failure and sight in (Sight.ABSENT, Sight.FAILED, None):
             # What an absence means, and how many errors are borne, is said where the answer is looked for.
             pause = wait.pause * _FAILURE_PAUSES * max(1.0, stretch)
             self._pause(spot, pause, folder, now, times=_SELDOM)
             return None
-        seen = _meaning(spot, answer, wait.waiting) if isinstance(answer, Seen) else answer
+        if spot.is_failure and sight is Sight.PRESENT:
+            # The answer may have come before it: what counts is a look at its place from now on.
+            wait.failed_at = min(wait.failed_at, now)
+            self._want(wait.spots[0], now)
+            return None
+        seen: Observation | None
+        if isinstance(answer, Seen):
+            has_failed = not isinstance(ask, Look) and wait.failed_at <= ask.asked_at
+            seen = _meaning(spot, answer, wait.waiting, has_failed=has_failed)
+        else:
+            seen = answer
         is_last = bool(spot.bucket) and not isinstance(seen, Settled) and wait.waiting.ends_in <= 0
         if seen is None or is_last:
             self._as_a_whole(spot.name, now)
@@ -237,7 +250,7 @@ class Rounds:
         if self._allowed < 1:
             self._want(folder, now + 1 / _EACH_SECOND)
             return []
-        listing = self._buckets[folder.bucket].listing(folder)
+        listing = self._buckets[folder.bucket].listing(folder, now)
         self._allowed -= len(listing)
         if not listing:
             self._want(folder, now + _PLANNED_ANEW)
@@ -250,7 +263,7 @@ class Rounds:
             self._want(spot, now + (1 + place) / _MOST_PER_SECOND)
         self._allowed -= len(spots[:most])
         if bucket:
-            return list(heads(bucket, spots[:most]))
+            return list(heads(bucket, spots[:most], now))
         for spot in spots[:most]:
             spot.is_asked = True
         return [Look(self._waits[spot.name].bucket, [spot]) for spot in spots[:most]]
@@ -324,19 +337,20 @@ class Rounds:
         self._stretch = max(AT_EASE, at_leisure, each_second / _MOST_PER_SECOND)
 
 
-def _meaning(spot: Spot, seen: Seen, waiting: Waiting) -> Observation | None:
+def _meaning(spot: Spot, seen: Seen, waiting: Waiting, *, has_failed: bool) -> Observation | None:
     """
     Return what a wait is told of what is seen at its spot; ``None``: only a look of its own can tell.
 
-    Such a look finds out whether a refusal is final, a failure was overtaken by an answer, or an endpoint is
-    lost.
+    Such a look finds out whether a refusal is final, or an endpoint is lost.
     """
     match seen.at(spot.key):
+        case Sight.ABSENT if has_failed:
+            return Settled(succeeded=False)
         case Sight.ABSENT:
             return waiting.unanswered()
         case Sight.FAILED:
             return LookError(seen.failed[spot.key])
-        case Sight.PRESENT if not spot.is_failure:
+        case Sight.PRESENT:
             return Settled(succeeded=True)
         case _:
             return None

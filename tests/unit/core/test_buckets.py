@@ -23,7 +23,7 @@ def test_a_folder_with_many_in_it_is_listed_for_all_of_them():
     (folder,), gone = bucket.plan(0.0)
     assert (folder.bucket, folder.name, gone) == ("b", "", [])
     assert all(bucket.folder_of(spot) is folder for spot in spots)
-    (listing,) = bucket.listing(folder)
+    (listing,) = bucket.listing(folder, 1.0)
     assert listing.keys == ["far.out", *MANY]
     assert listing.worth == 9.0
     assert folder.is_asked
@@ -74,7 +74,7 @@ def test_a_folder_nobody_waits_in_is_not_listed():
     ((folder,), _) = bucket.plan(0.0)
     for spot in spots:
         bucket.remove(spot)
-    assert bucket.listing(folder) == []
+    assert bucket.listing(folder, 1.0) == []
     assert not folder.is_asked
     assert not bucket
     bucket.leave()
@@ -101,7 +101,7 @@ def test_several_may_wait_for_one_key():
 
 def test_keys_are_asked_for_in_parts():
     spots = [Spot(number, "b", str(number)) for number in range(22)]
-    asks = list(heads("b", spots))
+    asks = list(heads("b", spots, 1.0))
     assert [len(ask.spots) for ask in asks] == [10, 10, 2]
     assert all(spot.is_asked for spot in spots)
 

@@ -162,12 +162,31 @@ def test_a_wait_ends_soon_after_its_answer_is_there(world):
     assert world.count("look") == 0
 
 
-def test_a_failure_is_confirmed_by_a_look_at_the_request(world):
+def test_a_failure_counts_once_the_answer_was_not_there_after_it(world):
     name = world.wait_for("out/1", "fail/1")
     world.objects["fail/1"] = 10.0
     world.run(60)
-    assert world.ended[name][1] is End.FAILED
-    assert world.count("look") == 1
+    at, end = world.ended[name]
+    assert end is End.FAILED
+    assert 10 <= at < 17
+    assert world.count("look") == 0
+
+
+def test_many_failures_take_no_requests_of_their_own(world):
+    names = [world.wait_for(f"out/{number}", f"out-failures/{number}", age=100) for number in range(50)]
+    world.objects |= {f"out-failures/{number}": 10.0 for number in range(50)}
+    world.run(20)
+    assert {world.ended[name][1] for name in names} == {End.FAILED}
+    assert {kind for _, kind in world.requests} == {"LIST"}
+
+
+def test_an_answer_that_came_while_its_failure_was_seen_is_what_counts(world):
+    world.latency = 1.0
+    name = world.wait_for("out/1", "fail/1", age=1_000)
+    # Both are asked for at 0.3: the failure is there, the answer is not yet.
+    world.objects |= {"fail/1": 0.2, "out/1": 0.9}
+    world.run(20)
+    assert world.ended[name][1] is End.SUCCEEDED
 
 
 def test_an_answer_that_comes_with_a_failure_is_what_counts(world):
