@@ -44,7 +44,8 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
-EMULATOR_ALONE = [Path(__file__).with_name(kind) / "emulator" for kind in ("contract", "unit")]
+# Airflow has no part in these.
+WITHOUT_AIRFLOW = [Path(__file__).parent / part for part in ("contract/emulator", "unit/emulator", "unit/core")]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -53,8 +54,8 @@ def pytest_collection_modifyitems(
 ) -> Generator[None, None, None]:
     """Say which tests are for the default Airflow only, and begin with the files that take longest."""
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in EMULATOR_ALONE):
-            item.add_marker(pytest.mark.default_airflow)  # Airflow has no part in it.
+        if any(item.path.is_relative_to(folder) for folder in WITHOUT_AIRFLOW):
+            item.add_marker(pytest.mark.default_airflow)
     _leave_out_what_costs_money(config, items)
     yield
     if config.getoption("loadscopereorder", True) is False:
