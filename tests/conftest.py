@@ -45,7 +45,9 @@ def pytest_unconfigure() -> None:
 
 
 # Airflow has no part in these.
-WITHOUT_AIRFLOW = [Path(__file__).parent / part for part in ("contract/emulator", "unit/emulator", "unit/core")]
+WITHOUT_AIRFLOW = [
+    Path(__file__).parent / folder for folder in ("contract/emulator", "unit/emulator", "unit/core")
+]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
