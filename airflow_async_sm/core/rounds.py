@@ -234,7 +234,7 @@ class Rounds:
             self.remove(spot.name)
             return step.outcome
         before, wait.pause = wait.pause, max(1.0, step.seconds / stretch)
-        is_steady = sight is Sight.ABSENT and wait.pause <= before * _ABOUT
+        is_steady = sight is Sight.ABSENT and wait.pause <= before * _ABOUT and wait.failed_at > now
         wait.alike = wait.alike + 1 if is_steady else 0
         self._pause(spot, step.seconds, folder, now, times=min(_SELDOM, 1 + wait.alike))
         return None

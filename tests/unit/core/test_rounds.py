@@ -180,6 +180,18 @@ def test_many_failures_take_no_requests_of_their_own(world):
     assert {kind for _, kind in world.requests} == {"LIST"}
 
 
+def test_a_failure_that_is_seen_while_its_answer_is_asked_for_counts_at_the_next_look(world):
+    world.objects |= {f"m/{number}": -1.0 for number in range(900)}
+    names = [world.wait_for(f"out/{number:04}", f"a/{number}", age=1_000) for number in range(1_000)]
+    # Answers and failures are listed apart by then, and nobody is told more than now and then.
+    world.run(100)
+    assert len(world.rounds._buckets["b"].folders) == 2
+    world.objects |= {f"a/{number}": 100.0 for number in range(1_000)}
+    world.latency = 1.0
+    world.run(120)
+    assert {world.ended[name][1] for name in names} == {End.FAILED}
+
+
 def test_an_answer_that_came_while_its_failure_was_seen_is_what_counts(world):
     world.latency = 1.0
     name = world.wait_for("out/1", "fail/1", age=1_000)
