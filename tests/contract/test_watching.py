@@ -362,6 +362,9 @@ class TestTroubles:
         await holds(lambda: calls["ListObjectsV2"] >= 1 and calls["HeadObject"] >= 6)
         hindered = faults.add(fault)
         calls.clear()
+        # What was under way before the fault has come back when each place has been asked for anew.
+        await holds(lambda: calls["ListObjectsV2"] >= 2 and calls["HeadObject"] >= 12)
+        calls.clear()
         for bucket, key in places[::2]:
             place(key, bucket=bucket)
         began_at = time.monotonic()
