@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from airflow_async_sm.core.buckets import Sight
 from airflow_async_sm.core.endpoint_states import CREATING, progress
 from airflow_async_sm.core.failures import LOOK_REFUSED
 from airflow_async_sm.core.limits import InvalidInput
@@ -41,13 +41,6 @@ _PENDING: Final = Pending()
 # A folder may have an object of its own name; a request leaves two others at most.
 _LISTED: Final = 10
 _FAILURE_SUFFIX: Final = "-error.out"
-
-
-class _Sight(Enum):
-    """What a look at one place shows where it shows no object."""
-
-    ABSENT = "absent"
-    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +162,13 @@ class LookCalls(EndpointCalls):
             if isinstance(output, str):
                 return Settled(succeeded=True, location=output)
             return Settled(succeeded=False, location=failure)
-        if output is _Sight.REFUSED:
+        if output is Sight.REFUSED:
             return _refused(handle.output_location, patient=patient)
-        if failure is _Sight.REFUSED:
+        if failure is Sight.REFUSED:
             return _refused(str(handle.failure_location), patient=patient)
         return Pending()
 
-    def _find_output(self, handle: InvocationHandle, *, patient: bool) -> str | _Sight:
+    def _find_output(self, handle: InvocationHandle, *, patient: bool) -> str | Sight:
         shared = _share_a_folder(handle)
         return self._find(
             handle.output_location,
@@ -183,9 +176,9 @@ class LookCalls(EndpointCalls):
             patient=patient,
         )
 
-    def _find_failure(self, handle: InvocationHandle, *, patient: bool) -> str | _Sight:
+    def _find_failure(self, handle: InvocationHandle, *, patient: bool) -> str | Sight:
         if handle.failure_location is None:
-            return _Sight.ABSENT
+            return Sight.ABSENT
         shared = _share_a_folder(handle)
         return self._find(
             handle.failure_location,
@@ -193,7 +186,7 @@ class LookCalls(EndpointCalls):
             patient=patient,
         )
 
-    def _find(self, location: str, wanted: Callable[[str], bool], *, patient: bool) -> str | _Sight:
+    def _find(self, location: str, wanted: Callable[[str], bool], *, patient: bool) -> str | Sight:
         """Return where an object is that was found in a folder, or empty text for one at its exact place."""
         uri = S3Uri.parse(location)
         if not location.endswith("/"):
@@ -204,33 +197,36 @@ class LookCalls(EndpointCalls):
         for folder in dict.fromkeys((uri.key, re.sub("/+", "/", uri.key).lstrip("/"))):
             keys = self._list(uri.bucket, f"{folder.rstrip('/')}/", most=_LISTED)
             if keys is None:
-                return _Sight.REFUSED
+                return Sight.REFUSED
             for key in keys:
                 if not key.endswith("/") and wanted(key):
                     return str(S3Uri(uri.bucket, key))
-        return _Sight.ABSENT
+        return Sight.ABSENT
 
-    def _find_object(self, uri: S3Uri, *, patient: bool) -> str | _Sight:
+    def _find_object(self, uri: S3Uri, *, patient: bool) -> str | Sight:
+        sight = self._sight(uri)
+        if sight is not Sight.REFUSED:
+            return "" if sight is Sight.PRESENT else sight
+        unlisted = self._memory.unlisted
+        if patient and uri.bucket in unlisted:
+            return Sight.REFUSED
+        # Who may not list a bucket is not told that an object is not there.
+        keys = self._list(uri.bucket, uri.key, most=1)
+        if keys is None:
+            unlisted.add(uri.bucket)
+            return Sight.REFUSED
+        return "" if uri.key in keys else Sight.ABSENT
+
+    def _sight(self, uri: S3Uri) -> Sight:
+        """Return what one HEAD shows."""
         with translated(f"look at {uri}"):
             try:
                 self._s3_looking.head_object(Bucket=uri.bucket, Key=uri.key)
             except ClientError as error:
                 if status_code(error) not in (403, 404):
                     raise
-                missing = status_code(error) == 404
-            else:
-                return ""
-        if missing:
-            return _Sight.ABSENT
-        unlisted = self._memory.unlisted
-        if patient and uri.bucket in unlisted:
-            return _Sight.REFUSED
-        # Who may not list a bucket is not told that an object is not there.
-        keys = self._list(uri.bucket, uri.key, most=1)
-        if keys is None:
-            unlisted.add(uri.bucket)
-            return _Sight.REFUSED
-        return "" if uri.key in keys else _Sight.ABSENT
+                return Sight.REFUSED if status_code(error) == 403 else Sight.ABSENT
+        return Sight.PRESENT
 
     def _list(self, bucket: str, prefix: str, *, most: int) -> list[str] | None:
         """Return the first keys that begin with ``prefix``; ``None``: the right to list them is missing."""

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from airflow_async_sm.core.buckets import Heads, Listing, Seen, Sight
 from airflow_async_sm.core.costs import DENIED, cost_of_listing
+from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import RequestRejected, SageMakerAsyncError, Throttled
 from airflow_async_sm.hooks._looks import LookCalls
 from airflow_async_sm.hooks._translate import is_denial, status_code, translated
@@ -39,7 +40,7 @@ class RoundCalls(LookCalls):
             if len(failed) >= _FAILURES or any(isinstance(error, Throttled) for error in failed.values()):
                 break
             try:
-                sights[key] = self._sight(ask.bucket, key)
+                sights[key] = self._sight(S3Uri(ask.bucket, key))
             except (RequestRejected, UnicodeError) as error:
                 wrong[key] = error
             except SageMakerAsyncError as error:
@@ -56,16 +57,6 @@ class RoundCalls(LookCalls):
             failed={key: why for key in keys if key not in sights and key not in wrong},
             requests=len(sights) + len(wrong) + len(failed),
         )
-
-    def _sight(self, bucket: str, key: str) -> Sight:
-        with translated(f"look at s3://{bucket}/{key}"):
-            try:
-                self._s3_looking.head_object(Bucket=bucket, Key=key)
-            except ClientError as error:
-                if status_code(error) not in (403, 404):
-                    raise
-                return Sight.REFUSED if status_code(error) == 403 else Sight.ABSENT
-        return Sight.PRESENT
 
     def listed(self, ask: Listing) -> Seen:
         """

@@ -16,7 +16,8 @@ def asked(monkeypatch):
     def ask(**sights):
         tried = []
 
-        def sight(_, __, key):
+        def sight(_, uri):
+            key = uri.key
             tried.append(key)
             if isinstance(sights[key], Exception):
                 raise sights[key]
@@ -77,6 +78,6 @@ def test_where_nobody_is_answered_that_is_an_error(asked, error):
 
 def test_a_key_that_several_wait_for_is_asked_for_once(monkeypatch):
     tried = []
-    monkeypatch.setattr(SageMakerAsyncHook, "_sight", lambda _, __, key: tried.append(key) or Sight.ABSENT)
+    monkeypatch.setattr(SageMakerAsyncHook, "_sight", lambda _, uri: tried.append(uri.key) or Sight.ABSENT)
     SageMakerAsyncHook().heads(Heads("b", [Spot(1, "b", "k"), Spot(2, "b", "k")]))
     assert tried == ["k"]
