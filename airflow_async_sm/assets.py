@@ -24,6 +24,9 @@ _TOLD: Final = {
     "endpoint_name": "endpoint_name",
     "size": "size",
     "seconds": "seconds",
+    "manifest": "manifest",
+    "summary": "summary",
+    "counts": "counts",
 }
 """What an event tells, by what it is called in the answer."""
 

@@ -19,6 +19,9 @@ The errors that a task can end with.
     ├── ResultUnreadable                        the object is there, but not for us
     ├── ResultTooLarge (*)                      the answer is larger than the task may return
     ├── ResultInvalid (*)                       the answer is not what the task was told to expect
+    ├── BatchFailed                             too many inputs of a batch have no answer
+    │   └── BatchRejected (*)                   as many, and a retry could help none of them
+    ├── BatchTakenOver                          another process of the task goes on with its batch
     ├── RecordUnreadable                        what an earlier try submitted cannot be read or written down
     ├── EndpointNotReady                        the endpoint did not reach, or is not in, the needed state
     ├── ServiceUnavailable                      AWS could not be reached or is busy: worth a retry
@@ -39,13 +42,16 @@ from typing import ClassVar, Final
 from airflow_async_sm._compat import AirflowException, AirflowFailException
 from airflow_async_sm.core.endpoint_states import log_group
 from airflow_async_sm.core.failures import LOOK_REFUSED, Failure, FailureKind, classify
-from airflow_async_sm.core.handles import EndpointHandle, Handle, InvocationHandle
+from airflow_async_sm.core.handles import BatchHandle, EndpointHandle, Handle, InvocationHandle
 from airflow_async_sm.core.outcomes import End, Outcome
 from airflow_async_sm.core.texts import sentence
 
 __all__ = [
     "BadContainerAnswer",
     "BadTriggerEvent",
+    "BatchFailed",
+    "BatchRejected",
+    "BatchTakenOver",
     "EndpointLost",
     "EndpointNotReady",
     "InferenceExpired",
@@ -186,6 +192,18 @@ class Throttled(ServiceUnavailable):
     """AWS turned the call away, before it began with it, because there are too many."""
 
 
+class BatchFailed(SageMakerAsyncError):
+    """Too many inputs of a batch have no answer. A retry sends those again that it may help."""
+
+
+class BatchRejected(BatchFailed, AirflowFailException):
+    """Too many inputs of a batch have no answer, and a retry could help none of them."""
+
+
+class BatchTakenOver(SageMakerAsyncError):
+    """Another process of the task goes on with its batch; this one has to leave it alone."""
+
+
 class RecordUnreadable(SageMakerAsyncError):
     """The record of an earlier request may be there, but cannot be read; or a new one cannot be written."""
 
@@ -234,6 +252,8 @@ def outcome_error(
     """
     if isinstance(handle, InvocationHandle):
         return _inference_error(handle, outcome, failure, again)
+    if isinstance(handle, BatchHandle):
+        return _batch_error(handle, outcome)
     return _endpoint_error(handle, outcome, failure, again)
 
 
@@ -332,6 +352,25 @@ def _endpoint_error(
                 "What goes on there goes on without the task."
             )
     return kind(f"{handle.subject} {text} {again}", endpoint_name=handle.endpoint_name)
+
+
+def _batch_error(handle: BatchHandle, outcome: Outcome) -> SageMakerAsyncError:
+    waited = f"after {outcome.seen_at - handle.submitted_at:,.0f} s"
+    if outcome.end is End.TIMED_OUT:
+        kind: type[SageMakerAsyncError] = WaitTimedOut
+        text = f"is not finished {waited}, when the task's timeout ended the wait."
+    else:
+        kind = LookFailed
+        text = (
+            f"could not be watched any more {waited}: {sentence(outcome.detail)} Looking needs s3:ListBucket "
+            "on the bucket of the answers."
+        )
+    return kind(
+        f"{handle.subject} {text} What is in the queue goes on without the task. A retry of the task goes on "
+        f"with the batch where it is, and repeats nothing. Its ledger is in {handle.location}.",
+        endpoint_name=handle.endpoint_name,
+        location=handle.location,
+    )
 
 
 def _moment(epoch: float) -> str:

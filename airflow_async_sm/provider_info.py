@@ -25,10 +25,10 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["aws"],
             }
         ],
-        "operators": [_part("operators", "capacity", "delete", "deploy", "endpoint", "invoke")],
+        "operators": [_part("operators", "batch", "capacity", "delete", "deploy", "endpoint", "invoke")],
         "sensors": [_part("sensors", "endpoint", "result")],
         "hooks": [_part("hooks", "sagemaker_async")],
-        "triggers": [_part("triggers", "endpoint", "inference")],
+        "triggers": [_part("triggers", "batch", "endpoint", "inference")],
         "task-decorators": [
             {
                 "name": "sagemaker_async",

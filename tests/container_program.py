@@ -16,6 +16,7 @@ class Seen:
 
     lock = threading.Lock()
     invocations = 0
+    bodies = set()
     now = 0
     most = 0
     # Nobody leaves before so many are here.
@@ -60,6 +61,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def fail(self):
         self.reply(503, b"\x00\xffbusy", "application/octet-stream")
+
+    def obey(self):
+        said = json.loads(self.body)
+        getattr(self, said["do"] if isinstance(said, dict) else "echo")()
+
+    def reject(self):
+        self.reply(400, b'{"code": 400, "message": "bad input"}', "application/json")
+
+    def fail_once(self):
+        with Seen.lock:
+            is_new = self.body not in Seen.bodies
+            Seen.bodies.add(self.body)
+        self.fail() if is_new else self.echo()
 
     def redirect(self):
         self.reply(302, b"elsewhere", "text/plain")

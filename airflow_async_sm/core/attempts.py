@@ -12,13 +12,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
-from airflow_async_sm.core.handles import InvocationHandle
+from airflow_async_sm.core.handles import BatchHandle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.records import Record, check_text
 
-__all__ = ["ON_CLEAR", "Attempt", "Phase", "Tries", "fingerprint", "why_anew"]
+__all__ = ["ON_CLEAR", "Attempt", "BatchAttempt", "Phase", "Tries", "fingerprint", "why_anew"]
 
 ON_CLEAR: Final = ("reattach", "fresh")
 
@@ -67,6 +67,16 @@ class Tries(Record):
             }
         )
 
+    @classmethod
+    def of_task(cls, ti: Any, retries: Any) -> Tries:
+        """
+        Return the numbers of a task instance.
+
+        :param ti: Whatever has ``try_number`` and ``max_tries``; ``None``: the operator is run by hand.
+        :param retries: The task's ``retries``.
+        """
+        return cls.of(getattr(ti, "try_number", 0), getattr(ti, "max_tries", 0), retries)
+
     def is_retry_after(self, earlier: Tries, *, same_run: bool = False) -> bool:
         """
         Return whether Airflow came from an earlier try to this one by itself.
@@ -90,6 +100,8 @@ class Attempt(Record):
     :param phase: How far the task came with it.
     """
 
+    handle_type: ClassVar[type[Any]] = InvocationHandle
+
     fingerprint: str
     tries: Tries
     handle: InvocationHandle
@@ -97,7 +109,7 @@ class Attempt(Record):
 
     def __post_init__(self) -> None:
         check_text("Attempt", "fingerprint", self.fingerprint)
-        for field, kind in (("tries", Tries), ("handle", InvocationHandle)):
+        for field, kind in (("tries", Tries), ("handle", self.handle_type)):
             value = getattr(self, field)
             if isinstance(value, Mapping):
                 object.__setattr__(self, field, kind.from_dict(value))
@@ -113,6 +125,15 @@ class Attempt(Record):
     def at(self, phase: Phase) -> Self:
         """Return the attempt in another phase."""
         return replace(self, phase=phase)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchAttempt(Attempt):
+    """One batch of one task. Its fields are those of :class:`Attempt`."""
+
+    handle_type: ClassVar[type[Any]] = BatchHandle
+
+    handle: BatchHandle  # type: ignore[assignment]
 
 
 def fingerprint(**input_: Any) -> str:
@@ -150,7 +171,7 @@ def why_anew(
     """
     if found is None:
         return "nothing is known of an earlier one"
-    earlier = f"the earlier one, {found.handle.inference_id},"
+    earlier = f"the earlier one, {found.handle.name},"
     same_run = run_began_at is not None and found.handle.submitted_at > run_began_at
     cleared = not meanwhile and not tries.is_retry_after(found.tries, same_run=same_run)
     if found.phase is Phase.ENDED:

@@ -45,6 +45,11 @@ class FailureKind(StrEnum):
     UNKNOWN = "Unknown"
     """The model's own text, which says nothing that is known."""
 
+    @property
+    def is_permanent(self) -> bool:
+        """Whether the same request would fail in the same way, until somebody mends something."""
+        return self in _PERMANENT
+
 
 _PERMANENT: Final = frozenset(
     {
@@ -71,7 +76,7 @@ class Failure:
     @property
     def permanent(self) -> bool:
         """Whether the same request would fail in the same way, until somebody mends something."""
-        return self.kind in _PERMANENT
+        return self.kind.is_permanent
 
 
 def failure_text(data: bytes, *, total_bytes: int) -> str:

@@ -16,6 +16,7 @@ __all__ = [
     "IN_SERVICE",
     "NEVER",
     "SETTLED",
+    "BatchHandle",
     "EndpointHandle",
     "Handle",
     "InvocationHandle",
@@ -94,6 +95,16 @@ class InvocationHandle(Record):
         return replace(self, output_location=location) if answer else replace(self, failure_location=location)
 
     @property
+    def name(self) -> str | None:
+        """What tells it from all others, for a reader."""
+        return self.inference_id
+
+    def is_same(self, other: InvocationHandle) -> bool:
+        """Return whether both are of one request. Where the user names requests, two may have one id."""
+        place = self.output_location.rstrip("/").rpartition("/")[2]
+        return self.inference_id == other.inference_id and place in other.output_location
+
+    @property
     def subject(self) -> str:
         """How logs and errors name it."""
         if self.inference_id is None:
@@ -158,4 +169,76 @@ class EndpointHandle(Record):
                 return {IN_SERVICE: "in service", DELETED: "gone", SETTLED: "settled"}[self.goal]
 
 
-Handle = InvocationHandle | EndpointHandle
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchHandle(Record):
+    """
+    One batch, and what it takes for its task to go on.
+
+    :param endpoint_name: The endpoint that its requests are sent to.
+    :param location: S3 URI of the folder with its plan and its ledger, with a slash at its end.
+    :param submitted_at: When it was planned, in seconds since 1970 (UTC).
+    :param began_at: When this try of its task began, in seconds since 1970 (UTC).
+    :param items: How many inputs it has.
+    :param output_folder: S3 URI of the folder of its own for answers; ``None``: it has none.
+    :param failure_folder: S3 URI of the folder of its own for failures; ``None``: it has none.
+    :param after: Only objects are counted whose names sort after this. May be empty.
+    :param counted: So many of them were there when the wait began.
+    :param enough: The task goes on when so many more are there.
+    :param wake_at: It goes on then at the latest, in seconds since 1970 (UTC).
+    :param done: How many inputs were at their end when the wait began.
+    :param failed: How many of those have no answer.
+    :param in_flight: How many the service had.
+    :param sent_at: When the last of them was sent, in seconds since 1970 (UTC).
+    """
+
+    endpoint_name: str
+    location: str
+    submitted_at: float
+    began_at: float
+    items: int
+    output_folder: str | None = None
+    failure_folder: str | None = None
+    after: str = ""
+    counted: int = 0
+    enough: int = 0
+    wake_at: float = 0.0
+    done: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    sent_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        limits.ENDPOINT_NAME.check("endpoint_name", self.endpoint_name)
+        check_text("BatchHandle", "location", self.location)
+        check_text("BatchHandle", "output_folder", self.output_folder, optional=True)
+        check_text("BatchHandle", "failure_folder", self.failure_folder, optional=True)
+        for field in ("submitted_at", "began_at", "wake_at", "sent_at"):
+            check_time("BatchHandle", field, getattr(self, field))
+        for field in ("items", "counted", "enough", "done", "failed", "in_flight"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InvalidInput(
+                    f"BatchHandle.{field} is {value!r}; a whole number of at least 0 is needed."
+                )
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others, for a reader."""
+        return f"in {self.location}"
+
+    def is_same(self, other: BatchHandle) -> bool:
+        """Return whether both are of one batch."""
+        return self.location == other.location
+
+    @property
+    def subject(self) -> str:
+        """How logs and errors name it."""
+        return f"The batch of {self.items:,} inputs to endpoint {self.endpoint_name}"
+
+    @property
+    def aim(self) -> str:
+        """What it is when the wait has succeeded."""
+        return "ready to go on"
+
+
+Handle = InvocationHandle | EndpointHandle | BatchHandle

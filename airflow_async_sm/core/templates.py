@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_async_sm.core.limits import InvalidInput
 
-__all__ = ["optional", "whole_number"]
+__all__ = ["number", "optional", "whole_number"]
 
 
 def optional(argument: str, value: Any) -> Any:
@@ -41,3 +41,14 @@ def whole_number(argument: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InvalidInput(f"{argument} is {value!r}; a whole number of at least 0 is needed.")
     return value
+
+
+def number(argument: str, value: Any) -> int | None:
+    """
+    Return a whole number that may have been left out.
+
+    :param argument: What it is called, for the error.
+    :param value: The number, or the text that a template became; ``None`` or an empty text: it was left out.
+    :raises InvalidInput: it is neither.
+    """
+    return None if optional(argument, value) is None else whole_number(argument, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
@@ -39,6 +40,9 @@ _MAKING = threading.Lock()
 # So many threads look at the same time, at most.
 LOOKERS = 16
 
+# So many threads submit at the same time, at most.
+SUBMITTERS = 64
+
 # A look that is stuck must not outlive the deadline by minutes: the next look is its retry.
 _LOOKING = Config(
     connect_timeout=5,
@@ -72,6 +76,7 @@ class AwsClients(AwsBaseHook):
             client_type="sagemaker",
         )
         self._making = threading.RLock()
+        self._calls: Counter[str] = Counter()
 
     @classmethod
     def from_params(cls, params: AwsParams) -> Self:
@@ -175,9 +180,20 @@ class AwsClients(AwsBaseHook):
                 config=settings.merge(config or Config()),
                 verify=self.verify,
             )
+            client.meta.events.register("before-call", self._count_call)
             if service == "s3" and self.expected_bucket_owner is not None:
                 client.meta.events.register("provide-client-params.s3", self._name_the_owner)
             return client
+
+    def take_calls(self) -> Counter[str]:
+        """Return how often each operation of AWS was called since this was asked last."""
+        with self._making:
+            taken, self._calls = self._calls, Counter()
+        return taken
+
+    def _count_call(self, model: OperationModel, **_: Any) -> None:
+        # Threads may count at the same moment. A call that is missed then is no loss.
+        self._calls[model.name] += 1
 
     def _name_the_owner(self, params: dict[str, Any], model: OperationModel, **_: Any) -> dict[str, Any]:
         """Let S3 refuse a bucket that is somebody else's by now."""
@@ -197,7 +213,8 @@ class AwsClients(AwsBaseHook):
     def _runtime(self) -> SageMakerRuntimeClient:
         # The service cannot tell a repeated submission from a new one, so the client must not repeat it.
         client: SageMakerRuntimeClient = self._client_for(
-            "sagemaker-runtime", Config(retries={"total_max_attempts": 1})
+            "sagemaker-runtime",
+            Config(retries={"total_max_attempts": 1}, max_pool_connections=SUBMITTERS),
         )
         return client
 

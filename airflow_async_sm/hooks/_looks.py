@@ -150,6 +150,18 @@ class LookCalls(EndpointCalls):
             return _PENDING
         return None if _why_lost(handle, known, self.region) else known.pending
 
+    def look_at_endpoint_of(self, handle: InvocationHandle) -> Observation:
+        """
+        Return what is known of the endpoint of a request, asked for at most once a minute.
+
+        :param handle: The request. Its locations have no part in it.
+        """
+        known = self._endpoint(handle)
+        if known is None:
+            return _PENDING
+        lost = _why_lost(handle, known, self.region)
+        return Settled(succeeded=False, detail=lost) if lost else known.pending
+
     def _look_at_objects(self, handle: InvocationHandle, *, patient: bool) -> Observation:
         """Look for both objects. Where both are there, the output is what counts."""
         output = self._find_output(handle, patient=patient)

@@ -13,12 +13,12 @@ from botocore.exceptions import ClientError
 from airflow_async_sm.core.endpoint_states import admit
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected
+from airflow_async_sm.hooks._batches import BatchCalls
+from airflow_async_sm.hooks._inputs import InputCalls
+from airflow_async_sm.hooks._outputs import OutputCalls
 from airflow_async_sm.hooks._preflight import PreflightCalls
-from airflow_async_sm.hooks._records import RecordCalls
 from airflow_async_sm.hooks._results import ResultCalls
-from airflow_async_sm.hooks._rounds import RoundCalls
 from airflow_async_sm.hooks._translate import submission
-from airflow_async_sm.hooks._uploads import UploadCalls
 
 if TYPE_CHECKING:
     from airflow_async_sm.core.requests import InvocationRequest
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SageMakerAsyncHook"]
 
 
-class SageMakerAsyncHook(RoundCalls, ResultCalls, UploadCalls, RecordCalls, PreflightCalls):
+class SageMakerAsyncHook(BatchCalls, InputCalls, OutputCalls, ResultCalls, PreflightCalls):
     """
     Talk to SageMaker Asynchronous Inference.
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_async_sm._compat import Context
 from airflow_async_sm.core.attempts import Attempt, Phase
-from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.identities import TaskIdentity
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.texts import sentence
@@ -33,6 +32,7 @@ class Journal(ABC):
     The memory of one task.
 
     :param log: The task's log.
+    :param attempt_type: What is remembered: a request, or a batch.
     :param run_began_at: When the run of the task began, in seconds since 1970 (UTC); ``None``: not known.
         What is remembered from before is of another run of that name.
     """
@@ -43,8 +43,11 @@ class Journal(ABC):
     rights = ""
     """What it takes to read, for a reader."""
 
-    def __init__(self, log: Any, run_began_at: float | None = None) -> None:
+    def __init__(
+        self, log: Any, attempt_type: type[Attempt] = Attempt, run_began_at: float | None = None
+    ) -> None:
         self.log = log
+        self.attempt_type = attempt_type
         self.run_began_at = run_began_at
 
     def read(self) -> Attempt | None:
@@ -55,7 +58,7 @@ class Journal(ABC):
         """
         try:
             found = self._get()
-            return None if found is None else Attempt.from_dict(found)
+            return None if found is None else self.attempt_type.from_dict(found)
         except InvalidInput as error:
             text = f"is damaged ({error}); delete it if that request is of no account"
             raise RecordUnreadable(self._complaint(text)) from error
@@ -85,11 +88,11 @@ class Journal(ABC):
         self.write(attempt)
         return True
 
-    def note(self, handle: InvocationHandle, phase: Phase) -> None:
+    def note(self, handle: Any, phase: Phase) -> None:
         """Remember how far the task came with a request, if it is the one that is remembered."""
         try:
             found = self.read()
-            if found is not None and _is_same(found.handle, handle):
+            if found is not None and found.handle.is_same(handle):
                 self.write(found.at(phase))
         except Exception as error:  # noqa: BLE001 - the request has ended; no note of that is worth its answer
             self.log.warning(
@@ -187,6 +190,7 @@ def journal_of(
     hook: SageMakerAsyncHook,
     work_prefix: str | None,
     log: Any,
+    attempt_type: type[Attempt] = Attempt,
 ) -> Journal:
     """
     Return the memory of a task.
@@ -196,9 +200,10 @@ def journal_of(
     :param hook: The way to AWS that it uses itself.
     :param work_prefix: S3 URI of a folder for records; ``None``: there is none.
     :param log: The task's log.
+    :param attempt_type: What is remembered: a request, or a batch.
     """
     began_at = getattr(context.get("dag_run"), "start_date", None)
-    common = (log, began_at.timestamp() if isinstance(began_at, datetime) else None)
+    common = (log, attempt_type, began_at.timestamp() if isinstance(began_at, datetime) else None)
     store = context.get("task_state_store")
     if store is not None:
         return _StateStore(store, *common)
@@ -206,9 +211,3 @@ def journal_of(
         location = S3Uri.parse(work_prefix, argument="work_prefix").join("records", f"{identity.folder}.json")
         return _Object(hook, str(location), *common)
     return _Nowhere(*common)
-
-
-def _is_same(remembered: InvocationHandle, handle: InvocationHandle) -> bool:
-    """Return whether two handles are of one request. Where the user names requests, two may have one id."""
-    place = remembered.output_location.rstrip("/").rpartition("/")[2]
-    return remembered.inference_id == handle.inference_id and place in handle.output_location

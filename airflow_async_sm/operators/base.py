@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_async_sm._compat import AirflowException, BaseOperator, BaseOperatorLink, Context, conf
 from airflow_async_sm.core.deadlines import before_airflow
-from airflow_async_sm.core.handles import EndpointHandle, InvocationHandle
+from airflow_async_sm.core.handles import BatchHandle, EndpointHandle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Outcome
 from airflow_async_sm.core.texts import sentence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HANDLE_KEY", "AnyHandle", "SageMakerAsyncBaseOperator"]
 
-AnyHandle = TypeVar("AnyHandle", InvocationHandle, EndpointHandle)
+AnyHandle = TypeVar("AnyHandle", InvocationHandle, EndpointHandle, BatchHandle)
 
 HANDLE_KEY = "handle"
 
@@ -154,7 +154,8 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
     ) -> Any:
         """Go on after the deferral. Everything needed comes with the event: this is a new object."""
         seen, outcome = self.resumed(event, handle)
-        return self._finish(seen, outcome, context)
+        seen, following = self._go_on(seen, outcome, context)
+        return self.collect(seen, context) if following is None else self._see_through(following, context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the deferral; where the triggerer broke or was gone, say what it waited for."""
@@ -187,6 +188,10 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
         """Sleep on the worker, between two looks of a wait that is not deferred."""
         time.sleep(seconds)
 
+    def linger(self, handle: AnyHandle) -> float:  # noqa: ARG002 - for subclasses
+        """Return for how many seconds the worker looks itself before the triggerer does."""
+        return 0.0
+
     def latest(self, deadline_at: float, *, began_at: float) -> float:
         """Return a deadline that passes before Airflow's ``execution_timeout`` does."""
         limit = self.execution_timeout
@@ -197,10 +202,14 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
         )
 
     def _see_through(self, handle: AnyHandle, context: Context) -> Any:
-        self._show(handle, context)
-        if not self.wait_for_completion:
-            return self.handed_on(handle, context)
-        return self._finish(handle, self._wait(handle), context)
+        following: AnyHandle | None = handle
+        while following is not None:
+            handle = following
+            self._show(handle, context)
+            if not self.wait_for_completion:
+                return self.handed_on(handle, context)
+            handle, following = self._go_on(handle, self._wait(handle), context)
+        return self.collect(handle, context)
 
     def _wait(self, handle: AnyHandle) -> Outcome:
         """Look once; then defer, or go on looking here."""
@@ -208,9 +217,10 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
         # One session, and one role assumed, for the task and for its looks.
         trigger.hook = self.hook
         step = trigger.decide(trigger.observe())
-        if isinstance(step, Sleep) and self.deferrable:
-            self.defer_to(trigger)
+        defers_at = self.clock() + self.linger(handle)
         while isinstance(step, Sleep):
+            if self.deferrable and self.clock() >= defers_at:
+                self.defer_to(trigger)
             self.sleep(step.seconds)
             step = trigger.decide(trigger.observe())
         return step.outcome
@@ -223,8 +233,10 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
             self.log.warning("%s is not in XCom: %s", handle.subject, error)
         store_pages(self, self.hook, handle, context)
 
-    def _finish(self, handle: AnyHandle, outcome: Outcome, context: Context) -> Any:
-        """The one ending: go on to what follows, return the result, or raise what happened."""
+    def _go_on(
+        self, handle: AnyHandle, outcome: Outcome, context: Context
+    ) -> tuple[AnyHandle, AnyHandle | None]:
+        """The one ending of a wait: raise what happened, or return what it was for and what follows."""
         if isinstance(handle, InvocationHandle) and outcome.location:
             handle = handle.found(outcome.location, answer=outcome.end is End.SUCCEEDED)
             store_pages(self, self.hook, handle, context)
@@ -233,5 +245,4 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
         self.log.info(
             "%s is %s after %.1f s.", handle.subject, handle.aim, outcome.seen_at - handle.submitted_at
         )
-        following = self.follow(handle, context)
-        return self.collect(handle, context) if following is None else self._see_through(following, context)
+        return handle, self.follow(handle, context)

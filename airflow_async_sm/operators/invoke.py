@@ -14,10 +14,11 @@ from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.identities import TaskIdentity
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.outcomes import End, Outcome
-from airflow_async_sm.core.payloads import Concealed, revealed
-from airflow_async_sm.core.templates import optional, whole_number
+from airflow_async_sm.core.payloads import revealed
+from airflow_async_sm.core.templates import number, optional
 from airflow_async_sm.exceptions import RequestRejected, SageMakerAsyncError
 from airflow_async_sm.links import INVOCATION_LINKS
+from airflow_async_sm.operators._concealing import ConcealsFields
 from airflow_async_sm.operators._drafts import Draft, draft
 from airflow_async_sm.operators._journal import Journal, journal_of
 from airflow_async_sm.operators._sender import Sender
@@ -39,7 +40,9 @@ _TEXTS = (
 _NUMBERS = ("request_ttl", "invocation_timeout")
 
 
-class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[InvocationHandle]):
+class SageMakerAsyncInvokeOperator(
+    ConcealsFields, CollectsAnswer, SageMakerAsyncBaseOperator[InvocationHandle]
+):
     """
     Send one request to a SageMaker asynchronous endpoint and return its answer, or where that is.
 
@@ -253,7 +256,7 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
                 f"serializer is given with {location!r}, which is sent as it is. Leave it out."
             )
         members = {name: optional(name, getattr(self, name)) for name in _TEXTS}
-        members |= {name: _number(name, getattr(self, name)) for name in _NUMBERS}
+        members |= {name: number(name, getattr(self, name)) for name in _NUMBERS}
         drafted = draft(
             {"endpoint_name": self.endpoint_name, **members},
             payload=location or open_source(payload, path, members["content_type"], self.serializer),
@@ -290,7 +293,7 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         sender = Sender(
             hook=self.hook,
             journal=self._journal(context),
-            tries=self._tries(context),
+            tries=Tries.of_task(context.get("ti"), self.retries),
             on_clear=self.on_clear,
             on_403=self.on_403,
             log=self.log,
@@ -351,10 +354,6 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
         handle = found.handle
         return f"{handle.subject}, of an earlier try, goes on: its answer will be {handle.output_location}."
 
-    def _tries(self, context: Context) -> Tries:
-        number, most = (getattr(context.get("ti"), name, 0) for name in ("try_number", "max_tries"))
-        return Tries.of(number, most, self.retries)
-
     def _journal(self, context: Context) -> Journal:
         return journal_of(
             context,
@@ -371,20 +370,3 @@ class SageMakerAsyncInvokeOperator(CollectsAnswer, SageMakerAsyncBaseOperator[In
             self.hook.delete_object(str(handle.input_location))
         except SageMakerAsyncError as error:
             self.log.warning("The upload %s is still there: %s", handle.input_location, error)
-
-    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
-        """
-        Render as usual, then put the payload out of sight.
-
-        Airflow stores what template fields are rendered to, for its page, in the metadata database. This
-        method is the one that plain and mapped tasks have in common.
-        """
-        super()._do_render_template_fields(parent, *args, **kwargs)
-        for name in self.concealed_fields if parent is self else ():
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Concealed):
-                setattr(self, name, Concealed(value))
-
-
-def _number(argument: str, value: Any) -> int | None:
-    return None if optional(argument, value) is None else whole_number(argument, value)
