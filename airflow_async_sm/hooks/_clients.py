@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
+import boto3
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.client import BaseClient
 from botocore.config import Config
@@ -23,7 +24,6 @@ from airflow_async_sm.hooks._translate import translated
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import boto3
     from botocore.model import OperationModel
     from mypy_boto3_application_autoscaling import ApplicationAutoScalingClient
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -214,7 +214,14 @@ class AwsClients(AwsBaseHook):
         # The service cannot tell a repeated submission from a new one, so the client must not repeat it.
         client: SageMakerRuntimeClient = self._client_for(
             "sagemaker-runtime",
-            Config(retries={"total_max_attempts": 1}, max_pool_connections=SUBMITTERS),
+            Config(
+                retries={"total_max_attempts": 1},
+                max_pool_connections=SUBMITTERS,
+                # Requests are checked before they come here, and a name that is put together anew for each
+                # call takes a sixth of it.
+                parameter_validation=False,
+                user_agent=f"Boto3/{boto3.__version__}",
+            ),
         )
         return client
 

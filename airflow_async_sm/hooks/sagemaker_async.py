@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
@@ -40,7 +40,7 @@ class SageMakerAsyncHook(BatchCalls, InputCalls, OutputCalls, ResultCalls, Prefl
     :param botocore_config: Arguments of ``botocore.config.Config``. Default: the connection's.
     """
 
-    @property
+    @cached_property
     def invoke_members(self) -> frozenset[str]:
         """The members of a request that the loaded boto3 can send."""
         shape = self._runtime.meta.service_model.operation_model("InvokeEndpointAsync").input_shape
@@ -91,7 +91,7 @@ class SageMakerAsyncHook(BatchCalls, InputCalls, OutputCalls, ResultCalls, Prefl
         """
         inference_id = request.inference_id or str(uuid.uuid4())
         self.check_members(request)
-        arguments = replace(request, inference_id=inference_id).to_api()
+        arguments = {**request.to_api(), "InferenceId": inference_id}
         submitted_at = time.time()
         with submission(f"request {inference_id} to endpoint {request.endpoint_name}"):
             reply = self._runtime.invoke_endpoint_async(**arguments)
@@ -112,7 +112,7 @@ class SageMakerAsyncHook(BatchCalls, InputCalls, OutputCalls, ResultCalls, Prefl
         :param request: The request.
         :raises RequestRejected: it is too old for a member.
         """
-        if unknown := sorted(set(request.to_api()) - self.invoke_members):
+        if unknown := sorted(request.to_api().keys() - self.invoke_members):
             raise RequestRejected(
                 f"The installed boto3 {boto3.__version__} cannot send {', '.join(unknown)}. "
                 "Body needs boto3 1.43.29, S3OutputPathExtension and Filename need 1.42.54. Update boto3"
