@@ -140,7 +140,7 @@ class BatchInputs:
             raise InvalidInput("csv_header goes with a CSV file; the records are JSON Lines.")
         try:
             is_fit = "\n".encode(self._charset) == b"\n"
-        except LookupError:
+        except (LookupError, UnicodeError):
             is_fit = False
         if not is_fit:
             raise InvalidInput(

@@ -56,6 +56,8 @@ class _Array:
                 value, end = _DECODER.raw_decode(self._held, self._at)
             except json.JSONDecodeError as error:
                 wrong = error.msg
+            except ValueError as error:
+                raise self._broken(str(error)) from None
             except RecursionError:
                 raise self._broken("it is nested too deeply") from None
             else:

@@ -19,6 +19,7 @@ import pytest
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
+from airflow_async_sm.batch_inputs import BatchInputs
 from airflow_async_sm.core.batch_items import BatchInput, BatchItem
 from airflow_async_sm.core.batch_manifest import COLUMNS, ManifestIncomplete
 from airflow_async_sm.core.batch_state import BatchState, ItemFailure
@@ -29,7 +30,7 @@ from airflow_async_sm.emulator import airflow_connection
 from airflow_async_sm.exceptions import RequestRejected, ResultUnreadable, ServiceUnavailable
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.operators._batch_end import write_manifest
-from tests.world import BUCKET, eventually
+from tests.world import BUCKET
 
 MIB = 1024 * 1024
 LOG = logging.getLogger("tests.batch_end")
@@ -130,10 +131,12 @@ def batch(world):
     return folder, Batch(folder)
 
 
-@pytest.fixture
-def five_thousand(batch, hook, world):
+@pytest.fixture(scope="module")
+def five_thousand(batch, world):
     folder, made = batch
-    end = ended(hook, folder, made.items, made.state)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(world.emulator.url))
+        end = ended(SageMakerAsyncHook(), folder, made.items, made.state)
     return made, end, lines(world, end.manifest)
 
 
@@ -174,6 +177,14 @@ class TestFiveThousandInputs:
             "Rejected": 10,
             "Unsubmitted": 100,
         }
+
+    def test_another_batch_takes_the_dead_letters_as_its_inputs(self, five_thousand, hook):
+        made, end, rows = five_thousand
+        found = list(BatchInputs(input_manifest=end.dead_letter).read(hook))
+        wanted = [item for item in made.items if rows[item.index]["end"] != "Succeeded"]
+        assert [(one.input_location, one.body, one.content_type) for one in found] == [
+            (item.input_location, item.body, item.content_type) for item in wanted
+        ]
 
     def test_the_summary_agrees_with_the_rows(self, five_thousand, world):
         _, end, rows = five_thousand
@@ -394,9 +405,14 @@ def reading_threads():
 
 
 class TestReading:
-    def test_a_connection_that_breaks_is_no_end(self, connect):
-        with storage(lambda path, asked: ("cut" if asked < 3 else 200, b"whole")) as url:
-            assert list(connect(url).read_many(places(2))) == [(place, b"whole") for place in places(2)]
+    @pytest.mark.parametrize("content", [b"whole", b"x" * (2 * MIB)], ids=["held", "in a file"])
+    def test_a_connection_that_breaks_is_no_end(self, connect, content):
+        with storage(lambda path, asked: ("cut" if asked < 3 else 200, content)) as url:
+            found = [
+                (place, read if isinstance(read, bytes) else read.read())
+                for place, read in connect(url).read_many(places(2))
+            ]
+        assert found == [(place, content) for place in places(2)]
 
     def test_one_that_always_breaks_is(self, connect):
         with storage(lambda path, asked: ("cut", b"half")) as url:
@@ -430,7 +446,13 @@ class TestReading:
                 assert len(asked_for) == 6
                 next(reading)
                 assert len(asked_for) == 7
-        assert eventually(lambda: not reading_threads())
+        assert reading_threads() == []
+
+    def test_what_breaks_behind_the_last_one_that_is_wanted_does_not_matter(self, connect):
+        with storage(lambda path, asked: (200 if path.endswith("/0") else "cut", b"x")) as url:
+            with closing(connect(url).read_many(places(9))) as reading:
+                assert next(reading) == (places(1)[0], b"x")
+        assert reading_threads() == []
 
     def test_files_are_closed_also_those_that_nobody_has_asked_for(self, connect, monkeypatch):
         opened = []

@@ -117,6 +117,11 @@ class TestJsonLines:
         (found,) = read(json.dumps({"text": text, "origin": None}))
         assert found == BatchInput(origin=f"{SOURCE} line 1", body=text.encode())
 
+    def test_a_number_of_any_length_does_no_harm(self):
+        assert locations(
+            read(f'{{"input_location": "{ONE}", "number": {"1" * 10_000}}}', "s3://b/k.jsonl")
+        ) == [ONE]
+
     def test_a_location_that_failed_before_is_known_by_its_first_origin(self):
         (found,) = read(json.dumps({"input_location": ONE, "origin": ONE}))
         assert found == BatchInput(origin=ONE, input_location=ONE)
@@ -138,7 +143,7 @@ class TestJsonLines:
                 "position 0: surrogates not allowed.",
             ),
             ('{"base64": "?"}', "has base64 that cannot be read: Only base64 data is allowed."),
-            ('{"text": "a", "content_type": 7}', "content_type must be text, not int."),
+            ('{"text": "a", "content_type": [7]}', "content_type must be text, not list."),
             (
                 '{"input_location": "x"}',
                 "input_location is 'x'; SageMaker accepts an S3 URI of visible ASCII "
@@ -275,6 +280,7 @@ class TestArrays:
             (b'[1, "oops]', "from entry 2: Unterminated string starting at"),
             (b'[1, "\xff"]', "from entry 1: what follows is no text in UTF-8: invalid start byte"),
             (b"[" * 100_000, "from entry 1: it is nested too deeply"),
+            (b"[1, " + b"1" * 10_000 + b"]", "from entry 2: Exceeds the limit"),
             (b'["' + b"x" * 2_000_000, "from entry 1: Unterminated string starting at"),
         ],
     )

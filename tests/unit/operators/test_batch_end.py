@@ -140,12 +140,18 @@ def test_many_inputs_take_little_memory(tmp_path, count, merging):
     state = BatchState(count)
     state.sending(1, range(count), 1_000.0)
     state.sent(range(count))
-    shelf = Shelf(tmp_path, Items(count - 1_000), answer=lambda location: b'"%s"' % (b"x" * 10_000))
-    end_of(shelf, 10, state=BatchState(10))  # what is loaded once is loaded before memory is counted
+    # Made before memory is counted, which is slow: the inputs, and what stands for their listing.
+    items = [
+        BatchItem(index=n, mark="0123456789", origin=f"list[{n}]", body=b'{"n": 1}') for n in range(count)
+    ]
+    listing = [ObjectSeen(item.filename(1), 1, 1_010.0) for item in items[: count - 1_000]]
+    shelf = Shelf(tmp_path, answer=lambda location: b'"%s"' % (b"x" * 10_000))
+    shelf.listed_objects = lambda folder: iter(listing)
+    end_of(Shelf(tmp_path), 10)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        end = end_of(shelf, count, state=state, **merging)
+        end = end_of(shelf, count, items=items, state=state, **merging)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
