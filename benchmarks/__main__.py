@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -56,4 +57,6 @@ def _tell(what: str) -> None:
 
 
 if __name__ == "__main__":
+    # Whoever ends this ends what it has begun.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

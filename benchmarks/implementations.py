@@ -41,6 +41,7 @@ class Implementation:
     :param name: Its name on the command line.
     :param title: Its name in the table.
     :param triggers: Returns the triggers of one wait; the first event of any ends it.
+    :param hosted: Returns the triggers of one wait in a real triggerer, where these are others.
     :param waiter: Returns a function that blocks until one wait is over, for a thread each.
     :param outcome: Returns how a wait ended from the payload of an event and the number of its trigger.
     :param own_folders: Whether each wait has a folder of its own.
@@ -54,6 +55,7 @@ class Implementation:
     name: str
     title: str
     triggers: Callable[[Setting, Wait], Sequence[Any]] | None = None
+    hosted: Callable[[Setting, Wait], Sequence[Any]] | None = None
     waiter: Callable[[Setting], Callable[[Wait], str]] | None = None
     outcome: Callable[[Any, int], str] = field(default=lambda payload, number: f"{payload}, {number}")
     own_folders: bool = False
@@ -67,6 +69,12 @@ class Implementation:
     def is_null(self) -> bool:
         """Whether nothing is waited for: the harness alone."""
         return self.triggers is None and self.waiter is None
+
+    def in_triggerer(self) -> Implementation:
+        """Return it as it waits in a real triggerer."""
+        if self.hosted is None:
+            return self
+        return replace(self, title="Airflow alone: triggers that only sleep", triggers=self.hosted)
 
     @property
     def missing(self) -> list[str]:
@@ -113,6 +121,12 @@ def _key_trigger(setting: Setting, key: str) -> Any:
 
 def _key_outcome(payload: Any, number: int) -> str:
     return (SUCCEEDED, FAILED)[number] if payload.get("status") == "success" else str(payload)
+
+
+def _idle(_setting: Setting, wait: Wait) -> Sequence[Any]:
+    from benchmarks.idle import IdleTrigger
+
+    return [IdleTrigger(wait.index)]
 
 
 def _thread_waiter(setting: Setting) -> Callable[[Wait], str]:
@@ -163,7 +177,7 @@ _AIOBOTOCORE = ("aiobotocore",)
 IMPLEMENTATIONS: Mapping[str, Implementation] = {
     each.name: each
     for each in (
-        Implementation(name="null", title="the harness alone"),
+        Implementation(name="null", title="the harness alone", hosted=_idle),
         _OURS,
         replace(_OURS, name="ours-own", title="**this provider**, a folder each", own_folders=True),
         replace(

@@ -19,7 +19,7 @@ _USUAL: Mapping[str, Mapping[str, Any]] = {
     "waits": {"waits": [100], "implementations": _EVERYBODY},
     "curve": {"waits": [10, 100, 1_000, 10_000], "implementations": _COMPARED},
     "reads": {"waits": [1_000], "implementations": ("ours",)},
-    "triggerer": {"waits": [100], "implementations": ("ours", "s3key")},
+    "triggerer": {"waits": [100], "implementations": ("null", "ours", "s3key")},
 }
 _FULL_WAITS: Mapping[str, list[int]] = {"waits": [1_000, 10_000], "triggerer": [1_000]}
 _FULL: Mapping[str, Any] = {

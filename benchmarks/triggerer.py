@@ -19,6 +19,7 @@ from benchmarks.airflow_process import (
 )
 from benchmarks.environment import throw_away_home
 from benchmarks.figures import quantile
+from benchmarks.idle import is_ready, tell_moments
 from benchmarks.implementations import IMPLEMENTATIONS, Implementation
 from benchmarks.phases import Plan, let_appear, make_job
 from benchmarks.processes import Aws, Child, ChildDied, pretended_aws
@@ -77,7 +78,7 @@ def host_all(
     """Return what was seen of each that is one trigger a wait and can run here."""
     hosted = []
     for plan in plans:
-        for who in (IMPLEMENTATIONS[name] for name in names):
+        for who in (IMPLEMENTATIONS[name].in_triggerer() for name in names):
             if who.missing or who.triggers is None or who.name == "s3key2":
                 tell(f"{who.name} is left out: it is not one trigger, or needs what is not installed")
                 continue
@@ -99,7 +100,8 @@ def host(who: Implementation, plan: Plan) -> Hosted:
             triggerer_tasks.URL_VARIABLE: aws.url,
         }
         job = make_job(who, plan, aws)
-        aws.tell("expect", bucket=BUCKET, keys=[wait.output_key for wait in job.waits()])
+        if who.hosted is None:
+            aws.tell("expect", bucket=BUCKET, keys=[wait.output_key for wait in job.waits()])
         prepare(home, job, environment)
         with (
             (home / "triggerer.log").open("w") as log,
@@ -112,6 +114,7 @@ def host(who: Implementation, plan: Plan) -> Hosted:
             steady_share = (usage.cpu() - cpu) / (time.monotonic() - begun_at)
             begin = time.monotonic() + 1.0
             appeared, _ = let_appear(who, plan, aws, job.waits(), (begin, begin + plan.spread))
+            tell_moments(home, appeared)
             wait_until_resumed(url, begin + plan.spread + plan.drain_limit())
         took = _detections(appeared, environment)
         return Hosted(
@@ -142,7 +145,8 @@ def _start(who: Implementation, plan: Plan, aws: Aws, home: Path, usage: Usage) 
         if begun >= plan.count and not all_begun:
             all_begun = True
             aws.tell("lists-count", at=time.monotonic() + who.settling())
-        if first and all_begun and not aws.figures()["unasked"]:
+        have_asked = is_ready(home) if who.hosted else not aws.figures()["unasked"]
+        if first and all_begun and have_asked:
             return time.monotonic() - first[0], usage.cpu() - first[1]
         time.sleep(_LOOK_SECONDS)
     if first is None:
@@ -175,7 +179,7 @@ def table(hosted: Sequence[Hosted]) -> str:
     )
     lines = [
         [
-            IMPLEMENTATIONS[one.name].title,
+            IMPLEMENTATIONS[one.name].in_triggerer().title,
             f"{one.waits:,}",
             one.database,
             number(one.asked_once),

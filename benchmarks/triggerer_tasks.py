@@ -80,9 +80,10 @@ def _deferred(job: Job, wait: Wait, serialized: Any, session: Any) -> Any:
     from airflow.sdk import timezone
     from airflow.utils.state import TaskInstanceState
 
-    if job.who.triggers is None:
+    triggers = job.who.in_triggerer().triggers
+    if triggers is None:
         raise ValueError(f"{job.implementation} has no trigger")
-    trigger = Trigger.from_object(job.who.triggers(job.setting, wait)[0])
+    trigger = Trigger.from_object(triggers(job.setting, wait)[0])
     session.add(trigger)
     session.flush()
     instance = TaskInstance(

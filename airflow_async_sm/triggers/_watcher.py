@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context, copy_context
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -53,8 +54,12 @@ _PATIENCE: Final = 30.0
 _MADE_EVERY: Final = 10.0
 # How often somebody thinks of the endpoints, in seconds. Each is looked at less often than that.
 _ENDPOINTS_EVERY: Final = 15.0
-# How many waits are dealt with before the event loop turns to others.
-_IN_ONE_GO: Final = 500
+# For so long, in seconds, waits are dealt with before the event loop turns to others. What a wait logs can
+# take much of it: a triggerer reads its log a few lines at a time, and asks its database after each time.
+_IN_ONE_GO: Final = 0.02
+# Where more than these wait, a status that all of them have is not news for the log of each: with thousands,
+# the triggerer would be busy with these lines for half a minute.
+_MANY: Final = 200
 
 
 class _Watched:
@@ -77,7 +82,8 @@ class _Watched:
         return Pending() if hook is None else self.trigger.unanswered(hook)
 
     def after(self, seen: Observation, stretch: float) -> Sleep | Finish:
-        return self._context.run(self.trigger.decide, seen, stretch)
+        decide = partial(self.trigger.decide, seen, stretch, quietly=self._watcher.is_crowded)
+        return self._context.run(decide)
 
 
 class Watcher:
@@ -119,6 +125,11 @@ class Watcher:
         if key not in cls._all:
             cls._all[key] = cls(params, loop)
         return cls._all[key]
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many wait that their logs are to be short."""
+        return len(self._watched) > _MANY
 
     async def outcome_of(self, trigger: SageMakerAsyncBaseTrigger) -> Outcome:
         """
@@ -173,7 +184,7 @@ class Watcher:
         async with self._turns[ask.bucket]:
             answer = self._trouble_since(asked_at, ask) or await self._answer(ask)
         absorbed = self._rounds.absorb(ask, answer, self._loop.time())
-        while self._deal_with(islice(absorbed, _IN_ONE_GO)):  # noqa: ASYNC110 - others have a turn
+        while self._deal_with(absorbed):  # noqa: ASYNC110 - others have a turn
             await asyncio.sleep(0)
         self._woken.set()
 
@@ -245,18 +256,19 @@ class Watcher:
         hook.connect()
         return hook
 
-    def _deal_with(self, dealt: Iterable[tuple[int, Outcome] | None]) -> bool:
-        """Tell the waits that have ended; return whether there may be more."""
-        number = 0
+    def _deal_with(self, dealt: Iterator[tuple[int, Outcome] | None]) -> bool:
+        """Tell the waits that have ended, for a short time; return whether there may be more."""
+        until = time.perf_counter() + _IN_ONE_GO
         with self._figures.turn():
             for ended in dealt:
-                number += 1
                 if ended is not None:
                     name, outcome = ended
                     self._figures.hits += 1
                     if not self._watched[name].ended.done():
                         self._watched[name].ended.set_result(outcome)
-        return number == _IN_ONE_GO
+                if time.perf_counter() >= until:
+                    return True
+        return False
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         # What the watcher logs is nobody's in particular.

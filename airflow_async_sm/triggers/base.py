@@ -113,15 +113,16 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
                 del self.hook
             return look_error(error)
 
-    def decide(self, seen: Observation, stretch: float = AT_EASE) -> Sleep | Finish:
+    def decide(self, seen: Observation, stretch: float = AT_EASE, *, quietly: bool = False) -> Sleep | Finish:
         """
         Return what to do after a look, and log what is new in it.
 
         :param seen: What it saw.
         :param stretch: How many times as long as :class:`Pace` says the pause is. Default: as for a wait that
             has a triggerer to itself.
+        :param quietly: Whether a change of status is logged for debugging only, since many have the same.
         """
-        self._tell(seen)
+        self._tell(seen, quietly=quietly)
         return self.engine.after(seen, now=self.clock(), stretch=stretch)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -140,13 +141,14 @@ class SageMakerAsyncBaseTrigger(BaseTrigger):
         """
         self.log.info("%s is not waited for here any more. It goes on by itself.", self.handle.subject)
 
-    def _tell(self, seen: Observation) -> None:
+    def _tell(self, seen: Observation, *, quietly: bool) -> None:
         """Log each failed look, and a status when it changes."""
         if isinstance(seen, LookError):
             self.log.warning("%s could not be looked at: %s", self.handle.subject, seen.detail)
         elif isinstance(seen, Pending) and seen.status != self._status:
             self._status = seen.status
-            self.log.info("%s: %s", self.handle.subject, seen.status)
+            log = self.log.debug if quietly else self.log.info
+            log("%s: %s", self.handle.subject, seen.status)
 
 
 def _settling_time() -> float:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import pkgutil
+import time
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import idle
+from benchmarks.environment import connection
 from benchmarks.fake_aws import FakeAws, Faults
 from benchmarks.fake_http import Asked
 from benchmarks.fake_store import Bucket, Coverage
@@ -89,6 +94,29 @@ def test_what_goes_wrong_is_what_was_told_to(faults, statuses):
 
     assert [answer.status for answer in answers] == statuses
     assert aws.counts == {"HEAD": 3}
+
+
+def test_a_trigger_that_looks_at_nothing_fires_at_the_moment_that_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", connection("http://127.0.0.1:9"))
+    monkeypatch.setattr(idle, "_read", None)
+    monkeypatch.setattr(idle, "_LATER_SECONDS", 0.0)
+    wait = make_waits(1, own_folders=False, seed=1)[0]
+    path, arguments = IMPLEMENTATIONS["null"].in_triggerer().triggers(None, wait)[0].serialize()
+    moment = time.monotonic() + 0.3
+
+    async def fires():
+        firing = asyncio.create_task(anext(pkgutil.resolve_name(path)(**arguments).run()))
+        await asyncio.sleep(0.1)
+        assert not firing.done()
+        idle.tell_moments(tmp_path, {wait.index: moment})
+        return (await firing).payload, time.monotonic()
+
+    payload, fired_at = asyncio.run(fires())
+
+    assert payload == {"status": "success"}
+    assert moment <= fired_at
+    assert idle.is_ready(tmp_path)
 
 
 def test_the_same_seed_gives_the_same_waits_wherever_they_are_made():

@@ -560,6 +560,23 @@ class TestTelling:
         assert [name for name, _, text in others if "waits" in text] == ["nobody", "nobody"]
 
     @in_no_time
+    @pytest.mark.parametrize(("waits", "level"), [(3, "INFO"), (4, "DEBUG")])
+    async def test_where_many_wait_what_all_have_in_common_is_for_debugging(
+        self, store, monkeypatch, caplog, waits, level
+    ):
+        monkeypatch.setattr(_watcher, "_MANY", 3)
+        monkeypatch.setattr(Hook, "unanswered", lambda hook, handle: Pending("the endpoint is busy"))
+        monkeypatch.setattr(Wait, "log", logging.getLogger("airflow_async_sm.waits"), raising=False)
+        caplog.set_level(logging.DEBUG, logger="airflow_async_sm.waits")
+        keys = [f"out/{n}" for n in range(waits)]
+        tasks = starts(*(Wait(key) for key in keys))
+        await passes(20)
+        told = [record for record in caplog.records if "the endpoint is busy" in record.getMessage()]
+        assert [record.levelname for record in told] == [level] * waits
+        store.put(*keys)
+        assert await ends(*tasks) == [End.SUCCEEDED] * waits
+
+    @in_no_time
     async def test_its_figures_are_told_once_a_minute(self, store, monkeypatch, caplog):
         told = []
         stats = SimpleNamespace(
@@ -621,3 +638,24 @@ def test_it_works_in_the_event_loop_that_airflow_may_have(store, monkeypatch):
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(wait())
     assert time.monotonic() - began_at < 20
+
+
+@in_no_time
+async def test_waits_whose_lines_take_long_do_not_hold_up_the_others(store, monkeypatch):
+    loop, turns, decide = asyncio.get_running_loop(), [0], Wait.decide
+
+    def slowly(wait, *args, **more):
+        time.sleep(0.004)
+        if turns[-1] == 0:
+            loop.call_soon(turns.append, 0)
+        turns[-1] += 1
+        return decide(wait, *args, **more)
+
+    monkeypatch.setattr(Wait, "decide", slowly)
+    keys = [f"out/{n}" for n in range(60)]
+    tasks = starts(*(Wait(key) for key in keys))
+    await passes(1)
+    store.put(*keys)
+    assert await ends(*tasks) == [End.SUCCEEDED] * 60
+    assert sum(turns) >= 60
+    assert max(turns) <= 10
