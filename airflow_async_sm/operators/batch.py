@@ -20,7 +20,7 @@ from airflow_async_sm.core.templates import number, optional
 from airflow_async_sm.core.transports import TRANSPORTS
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.links import ENDPOINT_LINKS
-from airflow_async_sm.operators._batch import BatchLimits
+from airflow_async_sm.operators._batch import Batch, BatchLimits
 from airflow_async_sm.operators._batch_looks import Patience
 from airflow_async_sm.operators._batch_opener import BatchOpener
 from airflow_async_sm.operators._batch_texts import batch_failed
@@ -31,7 +31,7 @@ from airflow_async_sm.triggers.batch import SageMakerAsyncBatchTrigger
 
 __all__ = ["SageMakerAsyncBatchOperator"]
 
-ON_EMPTY = ("fail", "skip")
+_ON_EMPTY = ("fail", "skip")
 
 # For so many seconds the worker waits itself where it will have more to send: to start one takes longer.
 _LINGER = 15.0
@@ -177,6 +177,9 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
     handle_type = BatchHandle
     concealed_fields: Sequence[str] = ("inputs",)
 
+    _batch: Batch | None = None
+    function_fields: Sequence[str] = ("inputs", "input_locations")
+
     def __init__(
         self,
         *,
@@ -266,9 +269,9 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
 
     def submit(self, request: BatchInputs, context: Context) -> BatchHandle:
         """Go on with the batch of an earlier try, or plan a new one; and send what there is room for."""
-        batch, handle = self._opener(context).open(request)
-        batch.send(handle)
-        return batch.handle(handle)
+        self._batch, handle = self._opener(context).open(request)
+        self._batch.send(handle)
+        return self._batch.handle(handle)
 
     def trigger(self, handle: BatchHandle) -> SageMakerAsyncBatchTrigger:
         """Return the wait until there is something to do."""
@@ -288,7 +291,7 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
 
     def follow(self, handle: BatchHandle, context: Context) -> BatchHandle | None:
         """Take in what has come, and send more; ``None``: there is nothing left to do."""
-        batch = self._opener(context).load(handle.location)
+        batch = self._loaded(handle, context)
         batch.look()
         if batch.is_over:
             return None
@@ -297,7 +300,7 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
 
     def collect(self, handle: BatchHandle, context: Context) -> dict[str, Any]:
         """Write the manifest, and fail if there are more failures than may be."""
-        batch = self._opener(context).load(handle.location)
+        batch = self._loaded(handle, context)
         end = batch.finish(handle, optional("merge_to", self.merge_to))
         if batch.has_failed:
             raise batch_failed(handle, batch.state, end, unreadable=batch.plan.unreadable)
@@ -307,6 +310,12 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
         metrics.count("succeeded", end.counts["Succeeded"])
         return told
 
+    def _loaded(self, handle: BatchHandle, context: Context) -> Batch:
+        """Return the batch as this process knows it; after a deferral, as it is written down."""
+        if self._batch is None:
+            self._batch = self._opener(context).load(handle.location)
+        return self._batch
+
     def _check_arguments(self) -> None:
         if not self.wait_for_completion:
             raise InvalidInput(
@@ -314,7 +323,7 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
             )
         for name, allowed in (
             ("on_clear", ON_CLEAR),
-            ("on_empty", ON_EMPTY),
+            ("on_empty", _ON_EMPTY),
             ("payload_transport", TRANSPORTS),
         ):
             if (value := getattr(self, name)) not in allowed:
