@@ -1,5 +1,5 @@
 """
-A batch whose worker is killed at any of its calls goes on where it was: nothing is lost, and nothing sent twice.
+A batch whose worker is killed at any of its calls goes on where it was: nothing is lost, or sent twice.
 
 Each run is killed one call later than the one before it: once just before the call is sent, and once when the
 call has been carried out and its answer is lost. That takes minutes, so by default it is done at every third
@@ -13,7 +13,6 @@ import os
 import queue
 import subprocess
 import sys
-import threading
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor

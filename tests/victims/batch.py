@@ -1,8 +1,8 @@
 """
 Runs a batch's task again and again, each time in a process of its own that may be killed at one of its calls.
 
-It is told what to do line by line, and says in a line how each process ended. The processes are copies of this
-one, which has everything loaded and no threads.
+It is told what to do line by line, and says in a line how each process ended. The processes are copies of
+this one, which has everything loaded and no threads.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import traceback
+from pathlib import Path
 
 from botocore.client import BaseClient
 
@@ -58,8 +59,7 @@ def run(told):
     )
     task = TaskInstance(run_id=told["run_id"], try_number=told["try_number"], max_tries=5)
     returned = operator.execute({"ti": task})
-    with open(told["returned"], "w") as file:
-        json.dump(returned, file)
+    Path(told["returned"]).write_text(json.dumps(returned))
 
 
 def main():
@@ -81,7 +81,7 @@ def main():
         if child == 0:
             try:
                 run(json.loads(line))
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - it is told by the exit code
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
