@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
 
+from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.decorators.sagemaker_async import sagemaker_async_task
 from airflow_async_sm.exceptions import InferenceFailed, RequestRejected, ResultInvalid
+from tests.world import BUCKET
 
 
 @pytest.fixture
@@ -15,7 +18,10 @@ def build_and_run(run):
     """Return a function that runs a decorated function as a task, in one mode, to its end."""
 
     def to_its_end(function, *args, **arguments):
+        batch = arguments.pop("batch", None)
+
         def kind(**more):
+            more |= {} if batch is None else {"batch": batch}
             return sagemaker_async_task(**more)(function)(*args).operator
 
         return run(kind, **({"custom_attributes": "echo"} | arguments))
@@ -75,3 +81,30 @@ def test_a_function_that_returns_nothing_submits_nothing(build_and_run, world, e
     with pytest.raises(RequestRejected, match="returned None.*Nothing was submitted"):
         build_and_run(lambda: None, endpoint_name=echo)
     assert len(world.emulator.requests()) == before
+
+
+class TestBatch:
+    @pytest.fixture
+    def arguments(self, echo):
+        return {"endpoint_name": echo, "work_prefix": f"s3://{BUCKET}/work/{uuid.uuid4().hex}"}
+
+    def test_a_function_that_yields_makes_a_batch(self, build_and_run, world, arguments):
+        def rows(most):
+            yield from ({"row": number} for number in range(most))
+
+        told = build_and_run(rows, 3, **arguments)
+        manifest = [json.loads(line) for line in world.body(told["manifest"]).splitlines()]
+        answers = [json.loads(world.body(row["output_location"])) for row in manifest]
+        assert answers == [{"row": 0}, {"row": 1}, {"row": 2}]
+
+    def test_a_list_is_a_batch_where_that_is_said(self, build_and_run, arguments):
+        told = build_and_run(lambda: ["a", "b"], batch=True, **arguments)
+        assert told["counts"]["Succeeded"] == 2
+
+    def test_a_function_that_returns_nothing_is_refused(self, build_and_run, arguments):
+        with pytest.raises(RequestRejected, match="returned None"):
+            build_and_run(lambda: None, batch=True, **arguments)
+
+    def test_what_says_which_the_inputs_are_is_refused_when_the_dag_is_parsed(self, arguments):
+        with pytest.raises(InvalidInput, match="takes no input_prefix"):
+            sagemaker_async_task(batch=True, input_prefix="s3://b/c/", **arguments)
