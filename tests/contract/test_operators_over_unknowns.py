@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from enum import StrEnum
 from typing import get_type_hints
 
@@ -11,7 +12,9 @@ import pytest
 from airflow_async_sm.emulator import Unknowns
 from airflow_async_sm.emulator.settings.unknowns import BothObjects
 from airflow_async_sm.exceptions import InferenceFailed
+from airflow_async_sm.operators.batch import SageMakerAsyncBatchOperator
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
+from tests.world import BUCKET
 
 # Waiting on the worker and in the triggerer decide alike; one of them is enough here.
 pytestmark = pytest.mark.parametrize("run", [True], indirect=True, ids=["deferrable"])
@@ -55,6 +58,26 @@ def test_an_answer_is_found_and_a_failure_is_told(position, turn, run, world, ec
     with pytest.raises(InferenceFailed) as failed:
         run(SageMakerAsyncInvokeOperator, endpoint_name=echo, payload=[1], custom_attributes="refuse")
     assert '{"message": "Unknown task", "status":  "error"}' in str(failed.value)
+
+
+@pytest.mark.parametrize("position", other_positions())
+def test_a_batch_counts_each_input_once(position, turn, run, world, echo, monkeypatch):
+    # Where failures lie is not known by name in some positions; then the task looks for itself, every so often.
+    monkeypatch.setattr("airflow_async_sm.operators._batch._BLIND", 0.5)
+    turn(position)
+    before = len(world.emulator.requests())
+    told = run(
+        SageMakerAsyncBatchOperator,
+        endpoint_name=echo,
+        inputs=[{"do": what, "n": uuid.uuid4().hex} for what in ["echo", "reject", "fail_once"] * 3],
+        custom_attributes="obey",
+        work_prefix=f"s3://{BUCKET}/work/{uuid.uuid4().hex}",
+        retry_delay_seconds=0,
+        max_in_flight=4,
+        max_failures=3,
+    )
+    assert (told["counts"]["Succeeded"], told["counts"]["Failed"]) == (6, 3)
+    assert len(world.emulator.requests()) - before == 12
 
 
 def test_a_failure_that_is_there_before_the_output_is_believed(turn, run, world, echo):
