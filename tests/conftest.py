@@ -8,7 +8,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Generator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -44,9 +46,10 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
-# Airflow has no part in these.
+# Airflow's version has no part in these.
 WITHOUT_AIRFLOW = [
-    Path(__file__).parent / folder for folder in ("contract/emulator", "unit/emulator", "unit/core")
+    Path(__file__).parent / folder
+    for folder in ("contract/emulator", "unit/emulator", "unit/core", "unit/demo")
 ]
 
 
@@ -78,6 +81,25 @@ def _begin_with_the_longest(items: list[pytest.Item]) -> None:
     short = [path for path in files if path not in long]
     pairs = itertools.zip_longest(long, short)
     items[:] = [item for pair in pairs for path in pair if path is not None for item in files[path]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """
+    Give all files with a whole Airflow 3 to one process: two at once are much for a small machine.
+
+    Airflow 2 waits for most of its time, so its files are shared out like the others.
+    """
+    if config.getoption("dist") != "loadfile" or version("apache-airflow").startswith("2."):
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneAirflowAtATime(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            whole = nodeid.startswith(("tests/dags/", "tests/integration/"))
+            return "with a whole Airflow" if whole else super()._split_scope(nodeid)
+
+    return OneAirflowAtATime(config, log)
 
 
 def _leave_out_what_costs_money(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -31,6 +31,20 @@ def echo(world):
     return world.deploy(concurrency=4)
 
 
+@pytest.fixture
+def slowly(world):
+    """Return a function that lets something take so long that no test sees its end."""
+    before = world.emulator.knobs.behaviour
+
+    def change(**behaviour):
+        world.emulator.knobs.change(behaviour=behaviour)
+        changed.extend(behaviour)
+
+    changed = []
+    yield change
+    world.emulator.knobs.change(behaviour={name: getattr(before, name) for name in changed})
+
+
 class TaskInstance:
     """One try of a task. Each task of the tests is a run of its own unless they say otherwise."""
 

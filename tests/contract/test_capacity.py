@@ -11,7 +11,7 @@ from airflow_async_sm.emulator import SageMakerAsyncEmulator
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected, WaitTimedOut
 from airflow_async_sm.operators.capacity import SageMakerAsyncCapacityOperator
 from airflow_async_sm.triggers.endpoint import SageMakerAsyncEndpointTrigger
-from tests.world import PROGRAM, QUICK, World, eventually
+from tests.world import QUICK, World, echo, eventually
 
 VARIANT = "AllTraffic"
 LOOKING = ("Describe", "List", "Get")
@@ -20,7 +20,7 @@ LOOKING = ("Describe", "List", "Get")
 @pytest.fixture(scope="module")
 def world():
     behaviour = dataclasses.replace(QUICK, instance_start_seconds=0.2, update_seconds=0.2)
-    with SageMakerAsyncEmulator(images={"program": PROGRAM}, behaviour=behaviour) as emulator:
+    with SageMakerAsyncEmulator(images={"program": echo}, behaviour=behaviour) as emulator:
         yield World(emulator)
 
 

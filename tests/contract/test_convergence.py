@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 from botocore.client import BaseClient
 
-from airflow_async_sm.emulator import SageMakerAsyncEmulator, airflow_connection
+from airflow_async_sm.emulator import Behaviour, SageMakerAsyncEmulator, airflow_connection
 from tests.deployments import Deployments
-from tests.world import PROGRAM, QUICK, SHORT, World
+from tests.world import World, echo
 
 pytestmark = pytest.mark.default_airflow
 
 SCALING = {"max_instances": 2, "warm_hours": [{"start": "cron(0 7 * * ? *)", "end": "cron(0 9 * * ? *)"}]}
 MOST_CALLS = 60
+# What takes time at AWS takes a look or two here: there are hundreds of deployments.
+QUICK = Behaviour(
+    creation_seconds=0.02, deletion_seconds=0.02, update_seconds=0.02, rollback_seconds=0.02, queue_seconds=0
+)
+PAUSE = 0.01
 
 
 class Killed(BaseException):
@@ -61,8 +65,7 @@ class Killer:
 
 @pytest.fixture(scope="module")
 def world():
-    behaviour = replace(QUICK, update_seconds=0.1, rollback_seconds=0.1)
-    with SageMakerAsyncEmulator(images={"program": PROGRAM}, behaviour=behaviour) as emulator:
+    with SageMakerAsyncEmulator(images={"program": echo}, behaviour=QUICK) as emulator:
         yield World(emulator)
 
 
@@ -85,7 +88,7 @@ def run(world, one_hook, monkeypatch):
     def to_its_end(kind, **arguments):
         operator = kind(task_id="task", deferrable=False, **arguments)
         pause = threading.Event()
-        operator.sleep = lambda seconds: pause.wait(min(seconds, SHORT))
+        operator.sleep = lambda seconds: pause.wait(min(seconds, PAUSE))
         return operator.execute({"ti": TaskInstance()})
 
     return to_its_end

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_async_sm.emulator import SageMakerAsyncEmulator
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected
 from tests.deployments import Deployments
+from tests.world import QUICK, World, echo
+
+
+@pytest.fixture(scope="module")
+def world():
+    with SageMakerAsyncEmulator(images={"program": echo}, behaviour=QUICK) as emulator:
+        yield World(emulator)
 
 
 @pytest.fixture
@@ -58,7 +66,8 @@ class TestDeletion:
         its.delete()
         assert not its.exists()
 
-    def test_a_task_that_does_not_wait_says_that_it_would_have_to(self, its):
+    def test_a_task_that_does_not_wait_says_that_it_would_have_to(self, its, slowly):
+        slowly(creation_seconds=600)
         its.deploy(wait_for_completion=False)
         with pytest.raises(EndpointNotReady, match="it is Creating.*Nothing was changed; a retry can"):
             its.delete(wait_for_completion=False)

@@ -6,11 +6,12 @@ import uuid
 
 import pytest
 
+from airflow_async_sm.emulator import SageMakerAsyncEmulator
 from airflow_async_sm.emulator.settings.faults import ConfigLate
 from airflow_async_sm.exceptions import EndpointNotReady, RequestRejected, ServiceUnavailable
 from airflow_async_sm.operators.deploy import SageMakerAsyncDeployOperator
 from tests.deployments import Deployments
-from tests.world import BUCKET, eventually
+from tests.world import BUCKET, QUICK, World, echo, eventually
 
 try:
     from airflow.sdk.exceptions import AirflowFailException
@@ -18,6 +19,12 @@ except ImportError:
     from airflow.exceptions import AirflowFailException
 
 TOPIC = "arn:aws:sns:us-east-1:123456789012:answers"
+
+
+@pytest.fixture(scope="module")
+def world():
+    with SageMakerAsyncEmulator(images={"program": echo}, behaviour=QUICK) as emulator:
+        yield World(emulator)
 
 
 @pytest.fixture
@@ -170,8 +177,9 @@ class TestUpdate:
         assert its.deploy() == made
         assert its.described()["EndpointConfigName"] == made["endpoint_config_name"]
 
-    def test_a_task_that_does_not_wait_says_that_it_would_have_to(self, its, world):
+    def test_a_task_that_does_not_wait_says_that_it_would_have_to(self, its, world, slowly):
         its.deploy(environment={"THREADS": "4"})
+        slowly(update_seconds=600)
         world.control.update_endpoint(EndpointName=its.name, EndpointConfigName=world.configure())
         with pytest.raises(EndpointNotReady, match="another change goes on: Updating.*Nothing was changed"):
             its.deploy(wait_for_completion=False)

@@ -1,4 +1,4 @@
-"""Draining before a deletion, in time that passes sixty times as fast: a backlog is told once a minute."""
+"""Draining before a deletion, in time that passes 150 times as fast: a backlog is told once a minute."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from airflow_async_sm.exceptions import WaitTimedOut
 from airflow_async_sm.operators.base import SageMakerAsyncBaseOperator
 from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 from tests.deployments import Deployments
-from tests.world import PROGRAM, QUICK, World
+from tests.world import QUICK, World, echo
 
 pytestmark = pytest.mark.default_airflow
 
 
 @pytest.fixture(scope="module")
 def world():
-    images = {"program": PROGRAM}
-    with SageMakerAsyncEmulator(images=images, behaviour=QUICK, clock=Clock(speed=60)) as emulator:
+    images = {"program": echo}
+    with SageMakerAsyncEmulator(images=images, behaviour=QUICK, clock=Clock(speed=150)) as emulator:
         yield World(emulator)
 
 

@@ -1,7 +1,7 @@
 """
 The endpoint sensor against the emulator: however it waits, it comes to the same end.
 
-Time passes sixty times as fast: a backlog is told once a minute. The sensor reads the same clock.
+Time passes 150 times as fast: a backlog is told once a minute. The sensor reads the same clock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.sensors.base import SageMakerAsyncBaseSensor
 from airflow_async_sm.sensors.endpoint import SageMakerAsyncEndpointSensor
 from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
-from tests.world import PROGRAM, QUICK, SHORT, World, eventually
+from tests.world import QUICK, SHORT, World, echo, eventually
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
@@ -39,8 +39,8 @@ WAYS = ("poke", "reschedule", "deferrable")
 @pytest.fixture(scope="module")
 def world():
     behaviour = dataclasses.replace(QUICK, instance_start_seconds=90)
-    images = {"program": PROGRAM}
-    with SageMakerAsyncEmulator(images=images, behaviour=behaviour, clock=Clock(speed=60)) as emulator:
+    images = {"program": echo}
+    with SageMakerAsyncEmulator(images=images, behaviour=behaviour, clock=Clock(speed=150)) as emulator:
         yield World(emulator)
 
 

@@ -23,6 +23,9 @@ from airflow_async_sm.exceptions import (
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from tests.world import eventually
 
+# Hook and emulator: Airflow gives the connection, which other tests look at on each of its versions.
+pytestmark = pytest.mark.default_airflow
+
 
 @pytest.fixture
 def hook(world, monkeypatch):

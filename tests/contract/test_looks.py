@@ -46,6 +46,9 @@ from airflow_async_sm.hooks import _looks
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from tests.world import BUCKET, eventually
 
+# Hook and emulator: Airflow gives the connection, which other tests look at on each of its versions.
+pytestmark = pytest.mark.default_airflow
+
 # Longer than a request is left alone, and than an endpoint is not asked for again.
 LATER = 61.0
 

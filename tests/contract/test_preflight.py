@@ -131,6 +131,7 @@ def wake(client, name):
     )
 
 
+@pytest.mark.default_airflow
 class TestEndpoints:
     def test_a_healthy_one_has_nothing_but_good_checks_and_nothing_is_changed(self, world, echo, hook):
         before = [entry["Key"] for entry in world.s3.list_objects_v2(Bucket=BUCKET).get("Contents", ())]
@@ -170,6 +171,7 @@ class TestEndpoints:
             hook.preflight("not a name")
 
 
+@pytest.mark.default_airflow
 class TestCapacity:
     def test_no_instance_and_nothing_that_scales_failed(self, world, hook):
         name = world.deploy()
@@ -203,6 +205,7 @@ class TestCapacity:
         assert "1 of 1 instance" in checks["capacity"].text
 
 
+@pytest.mark.default_airflow
 class TestBuckets:
     def test_without_list_bucket_every_wait_would_fail(self, echo, hook, faults):
         faults.add(ListDenied())

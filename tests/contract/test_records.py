@@ -12,6 +12,9 @@ from airflow_async_sm.exceptions import RequestRejected, ServiceUnavailable
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from tests.world import BUCKET
 
+# Hook and emulator: Airflow gives the connection, which other tests look at on each of its versions.
+pytestmark = pytest.mark.default_airflow
+
 
 @pytest.fixture
 def hook(world, monkeypatch):

@@ -32,6 +32,9 @@ from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.results import ResultSpec
 from tests.world import BUCKET
 
+# Hook and emulator: Airflow gives the connection, which other tests look at on each of its versions.
+pytestmark = pytest.mark.default_airflow
+
 MIB = 1024 * 1024
 LOG = logging.getLogger("tests.results")
 

@@ -21,6 +21,8 @@ from botocore.exceptions import ClientError
 from airflow_async_sm.emulator import SageMakerAsyncEmulator
 from airflow_async_sm.emulator.clock import Clock
 
+pytestmark = pytest.mark.default_airflow
+
 REGION = "us-east-1"
 BUCKET = "sagemaker-us-east-1-123456789012"
 PREFIX = "async-inference-demo"

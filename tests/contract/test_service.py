@@ -22,6 +22,8 @@ from botocore.exceptions import ClientError
 from tests import given
 from tests import service as services
 
+pytestmark = pytest.mark.default_airflow
+
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 VARIANT = services.VARIANT
 SPEED = 60.0

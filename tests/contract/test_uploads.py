@@ -20,6 +20,9 @@ from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.sources import open_source
 from tests.world import BUCKET, eventually
 
+# Hook and emulator: Airflow gives the connection, which other tests look at on each of its versions.
+pytestmark = pytest.mark.default_airflow
+
 MIB = 1024 * 1024
 PART = 16 * MIB
 

@@ -33,11 +33,13 @@ from airflow_async_sm.triggers.inference import SageMakerAsyncInferenceTrigger
 from tests.shaky import Proxy
 from tests.world import BUCKET, SHORT
 
+pytestmark = pytest.mark.default_airflow
+
 
 class Wait(SageMakerAsyncInferenceTrigger):
     """A wait for one key. It looks as often as it can, and soon after a failed look."""
 
-    def __init__(self, key, *, bucket=BUCKET, failure=None, seconds=60.0, **more):
+    def __init__(self, key, *, bucket=BUCKET, failure=None, seconds=300.0, **more):
         now = time.time()
         self.ahead = 0.0
         arguments = {
@@ -143,15 +145,15 @@ def starts(waits):
     return [asyncio.create_task(wait.outcome()) for wait in waits]
 
 
-async def ends(tasks, *, within=20.0):
-    """Return how waits ended; ``within`` is in seconds."""
+async def ends(tasks, *, within=60.0):
+    """Return how waits ended; ``within`` is in seconds, and only says when somebody was forgotten."""
     outcomes = await asyncio.wait_for(asyncio.gather(*tasks), within)
     failed = {outcome.detail for outcome in outcomes if outcome.end is End.LOOK_FAILED}
     assert not failed
     return [outcome.end for outcome in outcomes]
 
 
-async def holds(condition, *, within=15.0):
+async def holds(condition, *, within=60.0):
     """Wait until a condition holds, and let others go on meanwhile."""
     give_up_at = time.monotonic() + within
     while not condition():
@@ -270,7 +272,7 @@ class TestEnds:
         await holds(lambda: calls["DescribeEndpoint"] >= 2)
         assert not any(task.done() for task in tasks)
         await asyncio.to_thread(world.control.delete_endpoint, EndpointName=name)
-        outcomes = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        outcomes = await asyncio.wait_for(asyncio.gather(*tasks), 60)
         assert {(outcome.end, outcome.detail) for outcome in outcomes} == {
             (End.FAILED, f"Endpoint {name} does not exist any more.")
         }
@@ -282,9 +284,9 @@ class TestEnds:
         folder = own_folder()
         began_at = time.time()
         tasks = starts(Wait(f"{folder}/{n}", seconds=2.0) for n in range(60))
-        outcomes = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        outcomes = await asyncio.wait_for(asyncio.gather(*tasks), 60)
         assert {outcome.end for outcome in outcomes} == {End.TIMED_OUT}
-        assert all(2.0 <= outcome.seen_at - began_at < 6.0 for outcome in outcomes)
+        assert all(2.0 <= outcome.seen_at - began_at < 12.0 for outcome in outcomes)
 
     async def test_an_answer_that_came_last_of_all_is_found(self, faults, calls):
         """Nobody could look until the deadline, and one look is made then."""
@@ -303,7 +305,7 @@ class TestRefusals:
         faults.add(ListDenied())
         folder = own_folder()
         tasks = starts(Wait(f"{folder}/{n}") for n in range(20))
-        outcomes = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        outcomes = await asyncio.wait_for(asyncio.gather(*tasks), 60)
         assert {outcome.end for outcome in outcomes} == {End.LOOK_FAILED}
         assert all(outcome.detail.startswith(LOOK_REFUSED) for outcome in outcomes)
 
@@ -436,9 +438,9 @@ class TestClocks:
         for wait in waits:
             wait.ahead = -3_600.0
         calls.clear()
-        await holds(lambda: calls.total() >= 4, within=10)
+        await holds(lambda: calls.total() >= 4)
         place(*(f"{folder}/{n}" for n in range(number)))
-        assert await ends(tasks, within=5) == [End.SUCCEEDED] * number
+        assert await ends(tasks) == [End.SUCCEEDED] * number
 
     @pytest.mark.parametrize("number", [2, 20], ids=["head", "list"])
     async def test_one_that_is_put_forward_ends_what_is_over_by_then(self, calls, number):
@@ -462,22 +464,23 @@ class TestChange:
         """Folders fill and empty, some are cancelled, and nobody is forgotten."""
         draw = random.Random(7)
         folders = [own_folder() for _ in range(4)]
-        began_at, running, ended = time.monotonic(), {}, 0
-        while time.monotonic() - began_at < 4.0 or running:
-            if time.monotonic() - began_at < 4.0:
-                key = f"{draw.choice(folders)}/{uuid.uuid4()}.out"
-                running[key] = asyncio.create_task(Wait(key).outcome())
-                if len(running) > 10:
-                    place(draw.choice(list(running)))
-                if draw.random() < 0.1:
-                    cancelled = running.pop(draw.choice(list(running)))
-                    cancelled.cancel()
-                    await asyncio.wait([cancelled])
-            else:
-                place(*running)
+        running, begun, ended = {}, 0, 0
+        # However long that takes: what counts is that some end while others begin.
+        while begun < 200 or ended < 20:
+            assert begun < 5_000, "nobody is told of an answer"
+            key = f"{draw.choice(folders)}/{uuid.uuid4()}.out"
+            running[key] = asyncio.create_task(Wait(key, seconds=600.0).outcome())
+            begun += 1
+            if len(running) > 10:
+                place(draw.choice(list(running)))
+            if draw.random() < 0.1:
+                cancelled = running.pop(draw.choice(list(running)))
+                cancelled.cancel()
+                await asyncio.wait([cancelled])
             await asyncio.sleep(SHORT / 5)
             for key in [key for key, task in running.items() if task.done()]:
                 assert running.pop(key).result().end is End.SUCCEEDED
                 ended += 1
-            assert time.monotonic() - began_at < 25
-        assert ended > 20
+        place(*running)
+        # Who was forgotten is not told at all.
+        assert await ends(running.values(), within=120.0) == [End.SUCCEEDED] * len(running)

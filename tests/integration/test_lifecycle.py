@@ -2,7 +2,7 @@
 The whole life of an endpoint in real Airflow: deployed, updated, rolled back, scaled to zero, woken by one
 request, warmed up, drained and deleted.
 
-Time at the emulator passes sixty times as fast, so the minutes that alarms take are seconds here.
+Time at the emulator passes 120 times as fast, so the minutes that alarms take are seconds here.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ with DAG("ephemeral", schedule=None):
 
 @pytest.fixture(scope="module")
 def emulator():
-    behaviour = Behaviour(creation_seconds=60, update_seconds=30, rollback_seconds=60, deletion_seconds=30)
+    behaviour = Behaviour(creation_seconds=120, update_seconds=60, rollback_seconds=120, deletion_seconds=60)
     with SageMakerAsyncEmulator(
-        images={"program": PROGRAM}, behaviour=behaviour, clock=Clock(speed=60)
+        images={"program": PROGRAM}, behaviour=behaviour, clock=Clock(speed=120)
     ) as emulator:
         World(emulator)
         yield emulator

@@ -404,5 +404,5 @@ def assert_gone(processes: list[psutil.Process], folder: Path) -> None:
         # An orphan stays a zombie where there is no init to collect it.
         return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
-    wait_for(lambda: not living(), timeout=5)
+    wait_for(lambda: not living())
     assert list(folder.glob("local-airflow-*")) == []

@@ -88,7 +88,7 @@ class Stage:
     def tasks(self, name):
         return self.airflow.task_instances(f"never_twice_{name}", RUN)
 
-    def in_state(self, name, task_id, state, *, tries=1, within=120):
+    def in_state(self, name, task_id, state, *, tries=1, within=240):
         """Wait until a task is in a state, in this try or a later one; return it."""
 
         def seen():
@@ -311,10 +311,10 @@ def test_a_task_that_got_no_reply_and_was_killed_takes_up_its_request(stage, how
 @pytest.mark.parametrize(("task_id", "requests"), [("cleared_deferred", 1), ("cleared_fresh", 2)])
 def test_clearing_a_deferred_task_means_what_on_clear_says(stage, task_id, requests):
     stage.in_state("cleared", task_id, "deferred")
-    wait_for(lambda: len(stage.accepted(task_id)) == 1, within=10)
+    wait_for(lambda: len(stage.accepted(task_id)) == 1, within=30)
     stage.clear("cleared", task_id)
     stage.in_state("cleared", task_id, "deferred", tries=2)
-    wait_for(lambda: stage.inferred(task_id) == requests, within=10)
+    wait_for(lambda: stage.inferred(task_id) == requests, within=30)
     stage.release(task_id)
     task = stage.in_state("cleared", task_id, "success", tries=2)
     assert len(stage.accepted(task_id)) == stage.inferred(task_id) == requests

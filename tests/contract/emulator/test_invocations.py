@@ -273,8 +273,8 @@ class TestFailure:
         before = time.monotonic()
         response = world.submit(echo, mode=mode, InvocationTimeoutSeconds=1)
         record, failure = self.failure(world, response)
-        assert 1 <= record.finished_at - record.started_at < 5
-        assert time.monotonic() - before < 6
+        assert 1 <= record.finished_at - record.started_at < 20
+        assert time.monotonic() - before < 30
         bucket, key = record.output_location.removeprefix("s3://").split("/", 1)
         assert failure["Body"].read().decode() == f"Timed out uploading object (bucket: {bucket}, key: {key})"
 

@@ -210,7 +210,7 @@ class TestStop:
         before = time.monotonic()
         world.emulator.stop()
 
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 20
         assert set(threading.enumerate()) == threads_before
         assert not is_listening(int(container["SAGEMAKER_BIND_TO_PORT"]))
         assert not is_listening(emulator_port)
@@ -239,7 +239,7 @@ class TestStop:
         os.kill(pid, 0)
         before = time.monotonic()
         world.emulator.stop()
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 20
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
@@ -276,7 +276,7 @@ class TestStop:
         world.control.delete_endpoint(EndpointName=name)
         before = time.monotonic()
         world.emulator.stop()
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 20
 
     def test_open_connection_does_not_hold_it_up(self, make_world):
         world = make_world()

@@ -241,7 +241,7 @@ class TestClosing:
         assert "did not end in time" in caplog.text
 
     def test_queues_that_were_shut_together_are_waited_for_together(self, make_bench, gate):
-        benches = [make_bench() for _ in range(4)]
+        benches = [make_bench() for _ in range(8)]
         for bench in benches:
             bench.instance(gate)
             bench.submit()
@@ -251,7 +251,7 @@ class TestClosing:
             bench.engine.shut()
         for bench in benches:
             bench.engine.close(0.5)
-        assert 0.5 <= time.monotonic() - began < 1.5
+        assert 0.5 <= time.monotonic() - began < 4.0
 
 
 class TestInstances:

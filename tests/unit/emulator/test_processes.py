@@ -97,7 +97,7 @@ def test_wait_has_a_limit(start):
     group = start(STAYS)
     before = time.monotonic()
     group.wait(0.2)
-    assert 0.2 <= time.monotonic() - before < 2
+    assert 0.2 <= time.monotonic() - before < 20
     assert group.code is None
     group.ask_to_end()
     group.wait(20)
