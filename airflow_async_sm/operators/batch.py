@@ -10,17 +10,17 @@ from airflow_async_sm import metrics
 from airflow_async_sm._compat import Context
 from airflow_async_sm.assets import describe_outlets
 from airflow_async_sm.batch_inputs import BatchInputs
-from airflow_async_sm.core.attempts import ON_CLEAR, BatchAttempt, Phase, Tries
+from airflow_async_sm.core.attempts import BatchAttempt, Phase, Tries
 from airflow_async_sm.core.handles import BatchHandle
 from airflow_async_sm.core.identities import TaskIdentity
 from airflow_async_sm.core.limits import DEFAULT_INVOCATION_TIMEOUT, DEFAULT_REQUEST_TTL, InvalidInput
 from airflow_async_sm.core.payloads import revealed
 from airflow_async_sm.core.requests import InvocationRequest
 from airflow_async_sm.core.templates import number, optional
-from airflow_async_sm.core.transports import TRANSPORTS
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.links import ENDPOINT_LINKS
 from airflow_async_sm.operators._batch import Batch, BatchLimits
+from airflow_async_sm.operators._batch_checks import check_arguments
 from airflow_async_sm.operators._batch_looks import Patience
 from airflow_async_sm.operators._batch_opener import BatchOpener
 from airflow_async_sm.operators._batch_texts import batch_failed
@@ -31,9 +31,7 @@ from airflow_async_sm.triggers.batch import SageMakerAsyncBatchTrigger
 
 __all__ = ["SageMakerAsyncBatchOperator"]
 
-_ON_EMPTY = ("fail", "skip")
-
-# For so many seconds the worker waits itself where it will have more to send: to start one takes longer.
+_  # For so many seconds the worker waits itself where it will have more to send: to start one takes longer.
 _LINGER = 15.0
 # The trigger ends the wait itself at its moment; it is given up this much later, in seconds.
 _GRACE = 900.0
@@ -41,14 +39,6 @@ _GRACE = 900.0
 _PLACES = ("input_prefix", "input_pattern", "input_manifest", "input_records")
 _TEXTS = ("content_type", "accept", "custom_attributes")
 _NUMBERS = ("request_ttl", "invocation_timeout")
-_BOUNDS = (
-    ("max_in_flight", 1, 10_000_000),
-    ("max_submissions_per_second", 0.01, 1_000_000),
-    ("submission_threads", 1, 64),
-    ("max_attempts", 1, 100),
-    ("retry_delay_seconds", 0, 3_600),
-    ("max_failures", 0, 100_000_000),
-)
 
 
 class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[BatchHandle]):
@@ -247,7 +237,7 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
 
     def request(self, context: Context) -> BatchInputs:
         """Check everything that can be checked without a network."""
-        self._check_arguments()
+        check_arguments(self)
         found = BatchInputs(
             inputs=self.input_values(context),
             input_locations=optional("input_locations", self.input_locations),
@@ -315,25 +305,6 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
         if self._batch is None:
             self._batch = self._opener(context).load(handle.location)
         return self._batch
-
-    def _check_arguments(self) -> None:
-        if not self.wait_for_completion:
-            raise InvalidInput(
-                "wait_for_completion is False; a batch is sent while its answers come, so its task waits."
-            )
-        for name, allowed in (
-            ("on_clear", ON_CLEAR),
-            ("on_empty", _ON_EMPTY),
-            ("payload_transport", TRANSPORTS),
-        ):
-            if (value := getattr(self, name)) not in allowed:
-                raise InvalidInput(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
-        for name, least, most in _BOUNDS:
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most
-            ):
-                raise InvalidInput(f"{name} is {value!r}; a number from {least:g} to {most:,g} is needed.")
 
     def _check_work_prefix(self, inputs: BatchInputs) -> None:
         work_prefix = self._work_prefix
