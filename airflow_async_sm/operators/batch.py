@@ -31,7 +31,7 @@ from airflow_async_sm.triggers.batch import SageMakerAsyncBatchTrigger
 
 __all__ = ["SageMakerAsyncBatchOperator"]
 
-_  # For so many seconds the worker waits itself where it will have more to send: to start one takes longer.
+# For so many seconds the worker waits itself where it will have more to send: to start one takes longer.
 _LINGER = 15.0
 # The trigger ends the wait itself at its moment; it is given up this much later, in seconds.
 _GRACE = 900.0
