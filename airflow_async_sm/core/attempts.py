@@ -129,7 +129,14 @@ class Attempt(Record):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchAttempt(Attempt):
-    """One batch of one task. Its fields are those of :class:`Attempt`."""
+    """
+    One batch of one task.
+
+    :param fingerprint: What :func:`fingerprint` returned for its inputs.
+    :param tries: How the task stood with its tries at that time.
+    :param handle: The batch.
+    :param phase: How far the task came with it.
+    """
 
     handle_type: ClassVar[type[Any]] = BatchHandle
 

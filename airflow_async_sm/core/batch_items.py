@@ -22,7 +22,7 @@ __all__ = ["BatchInput", "BatchItem", "PlanDigest", "Unreadable", "attempt_of", 
 
 _DIGITS: Final = 8
 _MARK: Final = 10
-_NAME: Final = re.compile(r"(?P<index>\d{8})-[0-9a-f]{10}-(?P<attempt>\d+)\.")
+_NAME: Final = re.compile(r"(?P<index>[0-9]{8})-[0-9a-f]{10}-(?P<attempt>[0-9]+)\.")
 # With sixteen bytes of a hash, no two inputs of a batch have the same by chance.
 _DIGEST_BYTES: Final = 16
 

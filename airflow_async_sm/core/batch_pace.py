@@ -83,6 +83,7 @@ class SubmissionRate:
         self._next_at = 0.0
         self._begun_at = 0.0
         self._counted = 0
+        self._before = 0.0
         self._slowed_at = float("-inf")
         self._raised_at = 0.0
 
@@ -94,6 +95,7 @@ class SubmissionRate:
     def take(self, now: float) -> float:
         """Return for how many seconds to wait before sending the next request. It has its place then."""
         if now - self._begun_at > _AT_ONCE:
+            self._before = self._counted / (now - self._begun_at)
             self._begun_at, self._counted = now, 0
         self._counted += 1
         self._recover(now)
@@ -106,8 +108,9 @@ class SubmissionRate:
         if now - self._slowed_at < _AT_ONCE:
             return
         self._slowed_at = self._raised_at = now
-        sent = self._counted / max(now - self._begun_at, 0.1)
-        self._rate = max(_SLOWEST, _LESS * min(self._rate, sent))
+        # A second that has just begun tells less than the one before.
+        sent = max(self._before, self._counted / max(now - self._begun_at, 0.1))
+        self._rate = max(min(_SLOWEST, self._most), _LESS * min(self._rate, sent))
 
     def _recover(self, now: float) -> None:
         while self._rate < self._most and now - self._raised_at >= 1.0:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from airflow_async_sm.core.failures import FailureKind
 from airflow_async_sm.core.ranges import members, ranges
 
-__all__ = ["REJECTED", "BatchState", "ItemFailure", "Phase", "Place"]
+__all__ = ["REJECTED", "BatchState", "Event", "ItemFailure", "Phase", "Place"]
 
 Event = dict[str, Any]
 
@@ -93,22 +93,17 @@ class BatchState:
         self._reset()
 
     def _reset(self) -> None:
-        count = self.count
-        self._phases = bytearray(count)
-        self._attempts = bytearray(count)
-        self._sent_at = array("d", bytes(8 * count))
+        self._phases = bytearray(self.count)
+        self._attempts = bytearray(self.count)
+        self._sent_at = array("d", bytes(8 * self.count))
         self._failures: dict[int, ItemFailure] = {}
         self._places: dict[int, Place] = {}
         self._again_at: dict[int, float] = {}
         self.folders: Place = None, None
         self.calls: Counter[str] = Counter()
-        self.instance_seconds = 0.0
-        self._turn_at = 0.0
-        self._tally = [count] + [0] * (len(Phase) - 1)
-        self._first_planned = 0
-        self._first_unsettled = 0
-
-    # What is asked of it.
+        self.instance_seconds = self._turn_at = 0.0
+        self._tally = [self.count] + [0] * (len(Phase) - 1)
+        self._first_planned = self._first_unsettled = 0
 
     def phase(self, index: int) -> Phase:
         """Return how far an item is."""
@@ -140,11 +135,6 @@ class BatchState:
         return self.number(*_IN_FLIGHT)
 
     @property
-    def unsent(self) -> int:
-        """How many are still to be sent, or sent again."""
-        return self.number(Phase.PLANNED, Phase.WAITING)
-
-    @property
     def done(self) -> int:
         """How many are at their end."""
         return self.number(*_ENDED)
@@ -157,17 +147,12 @@ class BatchState:
     @property
     def kinds(self) -> Counter[str]:
         """How many have failed for good, by what went wrong."""
-        return Counter(
-            failure.kind for index, failure in self._failures.items() if self._phases[index] in _UNSUCCESSFUL
-        )
+        return Counter(failure.kind for _, failure in self.failures())
 
     def failures(self) -> Iterator[tuple[int, ItemFailure]]:
         """Yield the items that have failed for good, with why, in their order."""
-        return (
-            (index, self._failures[index])
-            for index in sorted(self._failures)
-            if self._phases[index] in _UNSUCCESSFUL
-        )
+        ended = (index for index in sorted(self._failures) if self._phases[index] in _UNSUCCESSFUL)
+        return ((index, self._failures[index]) for index in ended)
 
     def indexes(self, *phases: Phase) -> Iterator[int]:
         """Yield the items in one of these phases, in their order."""
@@ -191,8 +176,7 @@ class BatchState:
 
     def oldest_sent_at(self) -> float | None:
         """Return when the oldest item that the service has, or may have, was sent; ``None``: it has none."""
-        found = (self._sent_at[index] for index in self.indexes(*_IN_FLIGHT))
-        return min(found, default=None)
+        return min((self._sent_at[index] for index in self.indexes(*_IN_FLIGHT)), default=None)
 
     def next_again_at(self) -> float | None:
         """Return when the next item may be tried again; ``None``: none waits for that."""
@@ -248,17 +232,16 @@ class BatchState:
         :param places: Where the objects of accepted ones will be, where their names do not say so.
         :param folders: Where the objects of all others will be.
         """
-        return self._take(
-            {
-                "event": "sent",
-                "items": ranges(items),
-                "unsent": ranges(unsent),
-                "unknown": ranges(unknown),
-                "refused": _written(refused or {}),
-                "places": {str(index): list(place) for index, place in (places or {}).items()},
-                "folders": list(folders),
-            }
-        )
+        event = {
+            "event": "sent",
+            "items": ranges(items),
+            "unsent": ranges(unsent),
+            "unknown": ranges(unknown),
+            "refused": _written(refused or {}),
+            "places": {str(index): list(place) for index, place in (places or {}).items()},
+            "folders": list(folders),
+        }
+        return self._take(event)
 
     def ended(
         self,
@@ -276,15 +259,14 @@ class BatchState:
         :param expired: Those of which nothing can come any more.
         :param again: When those of the last two are tried again that are.
         """
-        return self._take(
-            {
-                "event": "ended",
-                "succeeded": ranges(succeeded),
-                "failed": _written(failed or {}),
-                "expired": ranges(expired),
-                "again": {str(index): at for index, at in (again or {}).items()},
-            }
-        )
+        event = {
+            "event": "ended",
+            "succeeded": ranges(succeeded),
+            "failed": _written(failed or {}),
+            "expired": ranges(expired),
+            "again": {str(index): at for index, at in (again or {}).items()},
+        }
+        return self._take(event)
 
     def reopened(self, items: Iterable[int], at: float) -> Event:
         """Note that items that failed for good are tried again after all, from a moment on."""
@@ -329,9 +311,10 @@ class BatchState:
         match event["event"]:
             case "sending":
                 for index in members(event["items"]):
-                    self._attempts[index] = event["attempt"]
-                    self._sent_at[index] = event["at"]
+                    self._attempts[index], self._sent_at[index] = event["attempt"], event["at"]
                     self._move(index, Phase.SENDING)
+                    # What an earlier attempt has left there says nothing of this one.
+                    self._places.pop(index, None)
             case "sent":
                 self._apply_sent(event)
             case "ended":

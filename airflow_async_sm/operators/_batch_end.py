@@ -46,7 +46,7 @@ _PARQUET_TYPE: Final = "application/vnd.apache.parquet"
 _UNREADABLE: Final = "ResultUnreadable"
 
 # So many rows are in memory at the same time.
-_ROW_GROUP: Final = 10_000
+_ROW_GROUP: Final = 2_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

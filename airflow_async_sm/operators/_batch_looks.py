@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchLooker", "Patience"]
 
+# How the service marks a failure object.
+_FAILURE: Final = "-error.out"
 # So many failure objects are read at the same time.
 _READERS: Final = 16
 _IN_FLIGHT: Final = (Phase.SENDING, Phase.OPEN)
@@ -112,7 +114,7 @@ class BatchLooker:
     def _failures_by_name(self, state: BatchState) -> dict[int, str]:
         self._seen, folder = array("q"), self.folders[1]
         found: dict[int, str] = {}
-        for name, index in self._named(folder, state):
+        for name, index in self._named(folder, state, answers=False):
             if state.phase(index) in _IN_FLIGHT and attempt_of(name) == state.attempts(index):
                 found[index] = f"{folder}{name}"
         return found
@@ -120,15 +122,19 @@ class BatchLooker:
     def _answers_by_name(self, state: BatchState) -> set[int]:
         return {
             index
-            for _, index in self._named(self.folders[0], state)
+            for _, index in self._named(self.folders[0], state, answers=True)
             if state.phase(index) is not Phase.SUCCEEDED
         }
 
-    def _named(self, folder: str | None, state: BatchState) -> Iterable[tuple[str, int]]:
+    def _named(self, folder: str | None, state: BatchState, *, answers: bool) -> Iterable[tuple[str, int]]:
         if folder is None:
             return
+        # An endpoint may write both to the same folder.
+        shared = self.folders[0] == self.folders[1]
         for name in self._hook.names_in(folder, f"{state.first_unsettled:08d}"):
             index = index_of(name)
+            if shared and answers is name.endswith(_FAILURE):
+                continue
             if index is not None and index < state.count:
                 self._seen.append(index)
                 yield name, index

@@ -98,7 +98,7 @@ class _Sent:
 
 @dataclass(slots=True)
 class _Part:
-    """What came of a part so far."""
+    """What came of a part so far. Each thread adds what came of its requests."""
 
     accepted: dict[int, InvocationHandle] = field(default_factory=dict)
     refused: dict[int, ItemFailure] = field(default_factory=dict)
@@ -176,14 +176,16 @@ class PartSender:
                 self._ledger.checkpoint()
 
     def _send_part(self, pool: ThreadPoolExecutor, attempt: int, indexes: list[int]) -> None:
-        part, futures = _Part(), dict[Future[_Sent], int]()
+        part, futures = _Part(), list[Future[None]]()
         try:
             for item in self._plan.chosen(self._hook, indexes):
-                futures[pool.submit(self._send_one, item, attempt)] = item.index
-            for future, index in futures.items():
-                part.add(index, future.result())
+                futures.append(pool.submit(self._send_one, item, attempt, part))
+            for future in futures:
+                future.result()
         except BaseException:
-            self._stop(futures, part)
+            # No more are sent. What comes of those on their way is known when their threads have ended.
+            self._stopped.set()
+            pool.shutdown(cancel_futures=True)
             self._write(indexes, part)
             raise
         hopeless = self._hopeless(part)
@@ -194,17 +196,10 @@ class PartSender:
         if hopeless is not None:
             raise hopeless
 
-    def _stop(self, futures: dict[Future[_Sent], int], part: _Part) -> None:
-        """Send no more, and see what came of what is being sent."""
-        self._stopped.set()
-        for future, index in futures.items():
-            if not future.cancel() and future.exception() is None:
-                part.add(index, future.result())
-
     def _write(self, indexes: Iterable[int], part: _Part) -> None:
         state, places = self._ledger.state, dict[int, Place]()
         folders = state.folders
-        for index, handle in part.accepted.items():
+        for index, handle in sorted(part.accepted.items()):
             found = _folders(handle, f"{index:08d}-")
             folders = folders[0] or found[0], folders[1] or found[1]
             is_named = found[0] is not None and (found[1] is not None or handle.failure_location is None)
@@ -231,7 +226,16 @@ class PartSender:
             return part.errors[0]
         return None
 
-    def _send_one(self, item: BatchItem, attempt: int) -> _Sent:
+    def _send_one(self, item: BatchItem, attempt: int, part: _Part) -> None:
+        try:
+            sent = self._outcome(item, attempt)
+        except BaseException:
+            # Nobody knows how far it came.
+            part.add(item.index, _Sent(is_unknown=True))
+            raise
+        part.add(item.index, sent)
+
+    def _outcome(self, item: BatchItem, attempt: int) -> _Sent:
         error: SageMakerAsyncError | None = None
         try:
             request = self._form.request(item, attempt)

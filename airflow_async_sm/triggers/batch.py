@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from airflow_async_sm.core.aws import AwsParams
+from airflow_async_sm.core.batch_items import index_of
 from airflow_async_sm.core.batch_progress import Progress
 from airflow_async_sm.core.handles import BatchHandle, InvocationHandle
 from airflow_async_sm.core.outcomes import Observation, Pending, Settled
@@ -111,7 +112,7 @@ class SageMakerAsyncBatchTrigger(SageMakerAsyncBaseTrigger):
         self._percent = -1
         self._told = ""
         self._endpoint = Pending()
-        self._changed_at = self._looked_at = self._began_at = self.clock()
+        self._changed_at = self._looked_at = self.clock()
 
     def look(self) -> Observation:
         """Count the objects that have come, and look at the endpoint now and then."""
@@ -126,9 +127,10 @@ class SageMakerAsyncBatchTrigger(SageMakerAsyncBaseTrigger):
         return Pending(self._text_of(self._progress(max(0, more), now), now))
 
     def _count(self) -> int:
-        folders = [folder for folder in (self.handle.output_folder, self.handle.failure_folder) if folder]
+        # An endpoint may write answers and failures to the same folder, and under names of its own.
+        folders = {folder for folder in (self.handle.output_folder, self.handle.failure_folder) if folder}
         names = (self.hook.names_in(folder, self.handle.after, patiently=False) for folder in folders)
-        return sum(1 for _ in itertools.chain.from_iterable(names))
+        return sum(index_of(name) is not None for name in itertools.chain.from_iterable(names))
 
     def _look_at_endpoint(self) -> Observation:
         """A batch is lost with its endpoint. It is looked at once a minute, however often this is called."""
@@ -142,7 +144,8 @@ class SageMakerAsyncBatchTrigger(SageMakerAsyncBaseTrigger):
         return self.hook.look_at_endpoint_of(request)
 
     def _progress(self, more: int, now: float) -> Progress:
-        handle, seconds = self.handle, now - self._began_at
+        # The wait may have moved from another triggerer: it is as old as its handle.
+        handle, seconds = self.handle, now - self.handle.sent_at
         return Progress(
             items=handle.items,
             done=min(handle.items, handle.done + more),

@@ -19,9 +19,16 @@ from airflow_async_sm.decorators.sagemaker_async import sagemaker_async_task
 from airflow_async_sm.emulator import SageMakerAsyncEmulator
 from airflow_async_sm.emulator.clock import Clock
 from airflow_async_sm.emulator.settings.faults import ReplyLost, S3Denied
-from airflow_async_sm.exceptions import EndpointLost, EndpointNotReady, InferenceFailed, RequestRejected
+from airflow_async_sm.exceptions import (
+    BatchFailed,
+    EndpointLost,
+    EndpointNotReady,
+    InferenceFailed,
+    RequestRejected,
+)
 from airflow_async_sm.hooks._preflight import PreflightCalls
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+from airflow_async_sm.operators.batch import SageMakerAsyncBatchOperator
 from airflow_async_sm.operators.capacity import SageMakerAsyncCapacityOperator
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 from airflow_async_sm.sensors.endpoint import SageMakerAsyncEndpointSensor
@@ -42,6 +49,7 @@ FOLDERS = {"OUTPUT_FOLDER": "out", "FAILURE_FOLDER": "failures"}
 # Buckets of their own, so that each right is seen to be needed where the page says.
 WORK = {"WORK_BUCKET": "work-bucket", "WORK_FOLDER": "airflow/work"}
 COPIES = {"COPY_BUCKET": "copy-bucket", "COPY_FOLDER": "copies"}
+INPUTS = {"INPUT_BUCKET": "input-bucket", "INPUT_FOLDER": "inputs"}
 LARGE = 17 * 1024 * 1024
 KEY = {"KEY": "0d1f3b6a-0000-4000-8000-123456789012"}
 WARM = [{"start": "cron(0 7 ? * MON-FRI *)", "end": "cron(0 18 ? * MON-FRI *)"}]
@@ -200,7 +208,7 @@ def world():
     images = {"program": PROGRAM}
     with SageMakerAsyncEmulator(images=images, behaviour=QUICK, clock=Clock(speed=60)) as emulator:
         world = World(emulator)
-        for bucket in (WORK["WORK_BUCKET"], COPIES["COPY_BUCKET"]):
+        for bucket in (WORK["WORK_BUCKET"], COPIES["COPY_BUCKET"], INPUTS["INPUT_BUCKET"]):
             world.s3.create_bucket(Bucket=bucket)
         yield world
 
@@ -379,7 +387,7 @@ def name(world):
 
 @pytest.fixture
 def words(name):
-    return {"ENDPOINT": name, **FOLDERS, **WORK, **COPIES, **KEY}
+    return {"ENDPOINT": name, **FOLDERS, **WORK, **COPIES, **INPUTS, **KEY}
 
 
 @pytest.fixture
@@ -434,6 +442,74 @@ class TestInvoke:
             with pytest.raises(InferenceFailed, match="Unknown task"):
                 invoke(payload=[1], **ways, custom_attributes="refuse")
         compare("Invoke", watch, words)
+
+
+class Store(dict):
+    """Where Airflow remembers something for a task, from 3.3 on."""
+
+    def set(self, key, value):
+        self[key] = value
+
+
+class TestBatch:
+    @pytest.fixture
+    def batch(self, run, name, words):
+        def to_its_end(store=None, **arguments):
+            defaults = {
+                "endpoint_name": name,
+                "custom_attributes": "echo",
+                "work_prefix": replaced("s3://WORK_BUCKET/WORK_FOLDER", words),
+                "max_attempts": 1,
+            }
+            context = {"ti": TaskInstance(), "task_state_store": store}
+            return run(SageMakerAsyncBatchOperator, context, **(defaults | arguments))
+
+        return to_its_end
+
+    def put_inputs(self, world, words):
+        """Put a folder of one input, a manifest that names it, and a file of records; return their places."""
+        folder = replaced("s3://INPUT_BUCKET/INPUT_FOLDER", words)
+        inputs = {
+            "one/1.txt": "1",
+            "manifest.jsonl": json.dumps(f"{folder}/one/1.txt"),
+            "records.csv": "a\n1\n",
+        }
+        for key, content in inputs.items():
+            place = {"Bucket": INPUTS["INPUT_BUCKET"], "Key": f"{INPUTS['INPUT_FOLDER']}/{key}"}
+            world.s3.put_object(**place, Body=content.encode())
+        return folder
+
+    def test_as_little_as_possible(self, batch, words, watch):
+        with watch():
+            assert batch(Store(), inputs=["a", "b", "x" * 200_000])["counts"]["Succeeded"] == 3
+            with pytest.raises(BatchFailed, match="Unknown task"):
+                batch(Store(), inputs=["a"], custom_attributes="refuse")
+        compare("Batch", watch, words, without=optional("Batch"))
+
+    def test_everything(self, world, batch, words, watch, monkeypatch):
+        monkeypatch.setattr("airflow_async_sm.triggers.batch._QUIET_SECONDS", 0.0)
+        ways = {
+            "sse_kms_key_id": replaced("arn:aws:kms:REGION:ACCOUNT:key/KEY", words),
+            "merge_to": replaced("s3://COPY_BUCKET/COPY_FOLDER/", words),
+        }
+        folder = self.put_inputs(world, words)
+        with watch():
+            batch(inputs=["a", b"x" * LARGE], **ways)
+            for source in (
+                {"input_prefix": f"{folder}/one/"},
+                {"input_manifest": f"{folder}/manifest.jsonl"},
+                {"input_records": f"{folder}/records.csv"},
+            ):
+                batch(**source, **ways)
+            batch(inputs=["a"], custom_attributes="slow")
+            with pytest.raises(BatchFailed, match="Unknown task"):
+                batch(inputs=["a"], custom_attributes="refuse")
+            large = world.put(b"x" * LARGE)
+            for given in ({"inputs": [b"y" * LARGE]}, {"input_locations": [large], **ways}):
+                world.emulator.faults.add(S3Denied(operation="UploadPart", times=1))
+                with pytest.raises(RequestRejected, match="AccessDenied"):
+                    batch(**given)
+        compare("Batch", watch, words)
 
 
 class TestResultSensor:

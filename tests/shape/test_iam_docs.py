@@ -42,8 +42,9 @@ def test_the_right_to_list_is_on_the_bucket_itself_where_alone_it_has_an_effect(
     found = [
         one for title in SECTIONS for one in statements(title).values() if "s3:ListBucket" in one["Action"]
     ]
-    assert len(found) == 5
-    assert {one["Resource"] for one in found} == {"arn:aws:s3:::BUCKET", "arn:aws:s3:::WORK_BUCKET"}
+    assert len(found) == 8
+    buckets = ("BUCKET", "INPUT_BUCKET", "WORK_BUCKET")
+    assert {one["Resource"] for one in found} == {f"arn:aws:s3:::{bucket}" for bucket in buckets}
 
 
 def test_the_execution_role_is_handed_to_sagemaker_only_and_may_be_taken_by_it_only():

@@ -45,6 +45,26 @@ ARGUMENTS = {
         "poll_interval": 7.0,
         **AWS,
     },
+    "SageMakerAsyncBatchTrigger": {
+        "endpoint_name": "model",
+        "location": "s3://bucket/work/batches/own/token/",
+        "submitted_at": 1.5,
+        "began_at": 1.75,
+        "items": 100,
+        "output_folder": "s3://bucket/out/own/token/",
+        "failure_folder": "s3://bucket/fail/own/token/",
+        "after": "00000007",
+        "counted": 3,
+        "enough": 20,
+        "wake_at": 2.5,
+        "done": 10,
+        "failed": 2,
+        "in_flight": 40,
+        "sent_at": 2.0,
+        "deadline_at": 2.75,
+        "poll_interval": 7.0,
+        **AWS,
+    },
 }
 
 

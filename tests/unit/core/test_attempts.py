@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core.attempts import Attempt, Phase, Tries, fingerprint, why_anew
-from airflow_async_sm.core.handles import InvocationHandle
+from airflow_async_sm.core.attempts import Attempt, BatchAttempt, Phase, Tries, fingerprint, why_anew
+from airflow_async_sm.core.handles import BatchHandle, InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 
 HANDLE = InvocationHandle(
@@ -121,6 +122,18 @@ def test_what_is_no_number_counts_as_none():
     assert Tries.of(object(), None, 2) == Tries(number=0, most=0, retries=2)
 
 
+class TestTriesOfATask:
+    def test_they_are_what_airflow_says(self):
+        task = SimpleNamespace(try_number=2, max_tries=3)
+        assert Tries.of_task(task, 1) == Tries(number=2, most=3, retries=1)
+
+    @pytest.mark.parametrize(
+        "task", [None, SimpleNamespace(), SimpleNamespace(try_number=None, max_tries="3")]
+    )
+    def test_an_operator_that_is_run_by_hand_has_none(self, task):
+        assert Tries.of_task(task, 1) == Tries(number=0, most=0, retries=1)
+
+
 class TestFingerprint:
     def test_the_same_input_has_the_same(self):
         assert fingerprint(a=1, b=None) == fingerprint(b=None, a=1)
@@ -161,3 +174,37 @@ class TestRecord:
     def test_a_damaged_one_is_refused(self, change, complaint):
         with pytest.raises(InvalidInput, match=complaint):
             Attempt.from_dict({**attempt().to_dict(), **change})
+
+
+class TestBatch:
+    BATCH = BatchHandle(
+        endpoint_name="model", location="s3://b/own/token/", submitted_at=1.0, began_at=1.0, items=3
+    )
+
+    def attempt(self, phase=Phase.OPEN):
+        return BatchAttempt(fingerprint="same", tries=FIRST, handle=self.BATCH, phase=phase)
+
+    def test_it_survives_json(self):
+        read = BatchAttempt.from_dict(json.loads(json.dumps(self.attempt().to_dict())))
+        assert read == self.attempt()
+        assert type(read.handle) is BatchHandle
+
+    def test_it_can_be_in_another_phase(self):
+        ended = self.attempt().at(Phase.COLLECTED)
+        assert (type(ended), ended) == (BatchAttempt, self.attempt(Phase.COLLECTED))
+
+    def test_it_is_gone_on_with_like_a_request(self):
+        assert why(self.attempt()) == ""
+        assert why(self.attempt(), fingerprint="new") == (
+            "the earlier one, in s3://b/own/token/, was for another input"
+        )
+
+    def test_what_a_task_remembers_of_one_request_is_no_batch(self):
+        with pytest.raises(InvalidInput, match="BatchHandle lacks"):
+            BatchAttempt.from_dict(attempt().to_dict())
+        with pytest.raises(InvalidInput, match="InvocationHandle lacks output_location"):
+            Attempt.from_dict(self.attempt().to_dict())
+        with pytest.raises(
+            InvalidInput, match=r"Attempt\.handle is InvocationHandle; a dictionary is needed"
+        ):
+            BatchAttempt(fingerprint="same", tries=FIRST, handle=HANDLE)

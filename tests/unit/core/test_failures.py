@@ -367,12 +367,9 @@ def test_of_a_text_that_says_nothing_known_nothing_is_claimed(answer):
 
 
 def test_what_would_fail_again_is_permanent_and_nothing_else_is():
-    assert {kind for kind in FailureKind if Failure(kind).permanent} == {
-        REJECTED,
-        BAD_ANSWER,
-        UNREADABLE,
-        UNWRITABLE,
-    }
+    permanent = {kind for kind in FailureKind if kind.is_permanent}
+    assert permanent == {REJECTED, BAD_ANSWER, UNREADABLE, UNWRITABLE}
+    assert permanent == {kind for kind in FailureKind if Failure(kind).permanent}
 
 
 def test_every_advice_is_made_of_sentences():

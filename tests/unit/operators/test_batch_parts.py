@@ -1,0 +1,569 @@
+"""Parts of a batch are sent, and what came of that is written down, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from airflow_async_sm.core.batch_items import BatchInput, BatchItem, index_of
+from airflow_async_sm.core.batch_pace import SubmissionRate
+from airflow_async_sm.core.batch_state import REJECTED, BatchState, ItemFailure, Phase
+from airflow_async_sm.core.handles import InvocationHandle
+from airflow_async_sm.core.limits import InvalidInput
+from airflow_async_sm.exceptions import (
+    BatchTakenOver,
+    RecordUnreadable,
+    RequestRejected,
+    ServiceUnavailable,
+    SubmissionUnconfirmed,
+    Throttled,
+)
+from airflow_async_sm.operators._batch_ledger import BatchLedger
+from airflow_async_sm.operators._batch_parts import BatchForm, PartSender
+
+LOG = logging.getLogger("tests.batch_parts")
+OUT, FAILED = "s3://bucket/out/own/token/", "s3://bucket/failures/own/token/"
+INPUTS = "s3://bucket/work/inputs/"
+LARGE = b"x" * 128_001
+
+
+class Hook:
+    """The service, and the ledger's bucket. ``answer`` says what comes of a request."""
+
+    def __init__(self):
+        self.requests = []
+        self.uploads = {}
+        self.events = []
+        self.lock = threading.Lock()
+        self.answer = lambda request, index: None
+
+    def invoke_endpoint_async(self, request):
+        with self.lock:
+            self.requests.append(request)
+        index = index_of(f"{request.inference_id.partition('-')[2]}.")
+        return self.answer(request, index) or accepted(request)
+
+    def upload(self, content, location, *, content_type, sse_kms_key_id):
+        self.uploads[location] = (content.read(), content_type, sse_kms_key_id)
+
+    def append_to_ledger(self, folder, number, event):
+        assert number == len(self.events) + 1
+        self.events.append(event)
+        return True
+
+    def read_ledger(self, folder):
+        return iter(enumerate(self.events, 1))
+
+    @property
+    def asked_for(self):
+        """The items that were asked for, each as often as it was."""
+        return sorted(index_of(f"{request.inference_id.partition('-')[2]}.") for request in self.requests)
+
+
+def accepted(request, *, out=OUT, failed=FAILED, name=None):
+    name = name or request.filename
+    return InvocationHandle(
+        endpoint_name="model",
+        inference_id=request.inference_id,
+        output_location=f"{out}{name}",
+        failure_location=failed and f"{failed}{name}-error.out",
+        submitted_at=1.0,
+        expires_at=2.0,
+    )
+
+
+class Plan:
+    """The inputs, in memory."""
+
+    def __init__(self, *bodies):
+        self.items = [BatchItem.of(index, body) for index, body in enumerate(bodies)]
+        self.before = lambda item: None
+
+    def chosen(self, hook, indexes):
+        for index in indexes:
+            self.before(self.items[index])
+            yield self.items[index]
+
+
+class Clock:
+    """Time that goes on only where somebody waits for it."""
+
+    def __init__(self):
+        self.now = 1_000.0
+        self.lock = threading.Lock()
+        self.waited = []
+
+    def __call__(self):
+        return self.now
+
+    def wait(self, seconds):
+        with self.lock:
+            self.now += seconds
+            self.waited.append(seconds)
+
+
+class Stopped(threading.Event):
+    """The sender's signal, for which nobody waits any longer than the clock says."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+
+    def wait(self, timeout=None):
+        self.clock.wait(timeout)
+        return self.is_set()
+
+
+class World:
+    def __init__(self, count=20, *, bodies=None, threads=4, rate=None, **form):
+        self.hook, self.clock = Hook(), Clock()
+        found = bodies or [b"%d" % index for index in range(count)]
+        self.plan = Plan(*(BatchInput(origin=f"input {i}", body=body) for i, body in enumerate(found)))
+        self.ledger = BatchLedger(self.hook, "s3://bucket/work/", len(found))
+        self.rate = SubmissionRate(rate)
+        given = {
+            "members": {"endpoint_name": "model", "content_type": "text/plain"},
+            "token": "token",
+            "extension": "own/token",
+            "can_inline": True,
+            "inputs": INPUTS,
+        }
+        self.sender = PartSender(
+            hook=self.hook,
+            plan=self.plan,
+            ledger=self.ledger,
+            form=BatchForm(**(given | form)),
+            rate=self.rate,
+            threads=threads,
+            log=LOG,
+            clock=lambda: 1_000.0,
+            ticks=self.clock,
+        )
+        self.sender._stopped = Stopped(self.clock)
+
+    @property
+    def state(self):
+        return self.ledger.state
+
+    def phases(self):
+        """Return what the ledger says of each item to whoever reads it next."""
+        state = BatchLedger(self.hook, "s3://bucket/work/", self.state.count).state
+        return [state.phase(index) for index in range(state.count)]
+
+    def items(self, phase):
+        return [index for index, its in enumerate(self.phases()) if its is phase]
+
+
+class TestOutcomes:
+    def test_everything_is_sent_and_written_down_before_and_after(self):
+        world = World()
+        world.sender.send(100)
+        assert world.hook.asked_for == list(range(20))
+        assert world.items(Phase.OPEN) == list(range(20))
+        assert [event["event"] for event in world.hook.events] == ["sending", "sent"]
+        assert world.state.folders == (OUT, FAILED)
+        assert world.hook.events[1]["places"] == {}
+
+    def test_no_more_than_there_is_room_for(self):
+        world = World()
+        world.sender.send(7)
+        assert world.hook.asked_for == list(range(7))
+        world.sender.send(7)
+        assert len(world.hook.requests) == 7
+        world.sender.send(9)
+        assert world.hook.asked_for == list(range(9))
+
+    def test_what_is_many_is_sent_in_parts(self):
+        world = World(1_100)
+        world.sender.send(1_050)
+        parts = [event["items"] for event in world.hook.events if event["event"] == "sending"]
+        assert parts == ["0-499", "500-999", "1000-1049"]
+
+    def test_a_request_says_what_all_say_and_what_is_its_own(self):
+        world = World(1)
+        world.sender.send(1)
+        (request,) = world.hook.requests
+        item = world.plan.items[0]
+        assert (request.body, request.content_type, request.input_location) == (b"0", "text/plain", None)
+        assert request.inference_id == f"token-{item.item_id}-1"
+        assert (request.s3_output_path_extension, request.filename) == ("own/token", item.filename(1))
+
+    def test_a_mix_of_all_of_them(self, caplog):
+        world = World()
+
+        def answer(request, index):
+            match index % 4:
+                case 1:
+                    raise SubmissionUnconfirmed("The reply was lost.")
+                case 2:
+                    raise RequestRejected("The model is picky.")
+                case 3 if index < 12:
+                    raise ServiceUnavailable("No route.")
+
+        world.hook.answer = answer
+        tried = []
+        real = world.ledger.write
+
+        def once(event):
+            real(event)
+            tried.append(event["event"])
+            if tried == ["sending", "sent"]:
+                raise BatchTakenOver("Enough for this test.")
+
+        world.ledger.write = once
+        with caplog.at_level("WARNING", LOG.name), pytest.raises(BatchTakenOver):
+            world.sender.send(100)
+        assert world.items(Phase.OPEN) == [0, 4, 8, 12, 15, 16, 19]
+        assert world.items(Phase.SENDING) == [1, 5, 9, 13, 17]
+        assert world.items(Phase.REFUSED) == [2, 6, 10, 14, 18]
+        assert world.items(Phase.PLANNED) == [3, 7, 11]
+        assert world.state.failure(2) == ItemFailure(REJECTED, "The model is picky.")
+        # Each of those that were unreachable was asked for again, and only these.
+        assert len(world.hook.requests) == 20 + 3 * 7
+        assert "It is waited for, and not sent again before it has expired" in caplog.text
+
+    def test_what_cannot_be_reached_is_asked_for_ever_more_seldom(self):
+        world = World(1, threads=1)
+        world.hook.answer = failing(ServiceUnavailable("No route."))
+        with pytest.raises(ServiceUnavailable, match="No route"):
+            world.sender.send(1)
+        assert world.clock.waited == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
+        assert world.items(Phase.PLANNED) == [0]
+
+    def test_what_was_not_accepted_for_a_moment_is_sent_all_the_same(self):
+        world = World(30)
+        troubled = set()
+
+        def answer(request, index):
+            if index not in troubled:
+                troubled.add(index)
+                raise ServiceUnavailable("No route.")
+
+        world.hook.answer = answer
+        world.sender.send(100)
+        assert world.items(Phase.OPEN) == list(range(30))
+
+    def test_a_text_of_a_refusal_is_cut_short(self):
+        world = World(2)
+        world.hook.answer = lambda request, index: reject("no " * 500) if index else None
+        world.sender.send(2)
+        assert len(world.state.failure(1).text) == 200
+
+
+def reject(text):
+    raise RequestRejected(text)
+
+
+def failing(error):
+    def answer(request, index):
+        raise error
+
+    return answer
+
+
+class TestUploads:
+    def test_what_no_request_holds_is_put_there_first(self):
+        world = World(bodies=[b"small", LARGE], sse_kms_key_id="key")
+        world.sender.send(2)
+        location = f"{INPUTS}{world.plan.items[1].item_id}"
+        assert world.hook.uploads == {location: (LARGE, None, "key")}
+        assert {request.input_location for request in world.hook.requests} == {None, location}
+
+    def test_so_is_everything_where_the_user_wants_that(self):
+        world = World(3, can_inline=False)
+        world.sender.send(3)
+        assert len(world.hook.uploads) == 3
+        assert all(request.body is None for request in world.hook.requests)
+
+    def test_what_is_in_s3_is_not_put_there_again(self):
+        world = World(1)
+        given = BatchInput(origin="x", input_location="s3://other/key", content_type="image/png")
+        world.plan.items = [BatchItem.of(0, given)]
+        world.sender.send(1)
+        (request,) = world.hook.requests
+        assert (request.input_location, request.content_type) == ("s3://other/key", "image/png")
+        assert world.hook.uploads == {}
+
+    def test_what_could_not_be_put_there_was_not_sent(self):
+        world = World(bodies=[LARGE])
+
+        def upload(*args, **kwargs):
+            raise ServiceUnavailable("S3 is busy.")
+
+        world.hook.upload = upload
+        with pytest.raises(ServiceUnavailable, match="S3 is busy"):
+            world.sender.send(1)
+        assert world.hook.requests == []
+        assert world.items(Phase.PLANNED) == [0]
+
+
+class TestPlaces:
+    def test_without_names_each_has_a_place(self):
+        world = World(3, extension=None)
+        world.hook.answer = lambda request, index: accepted(request, name=f"id-{index}")
+        world.sender.send(3)
+        assert all(request.filename is None for request in world.hook.requests)
+        assert world.state.folders == (None, None)
+        assert dict(world.state.elsewhere()) == {
+            index: (f"{OUT}id-{index}", f"{FAILED}id-{index}-error.out") for index in range(3)
+        }
+
+    def test_failures_may_have_names_of_the_services_own(self):
+        world = World(2)
+
+        def answer(request, index):
+            named = accepted(request)
+            return InvocationHandle(
+                **{**named.to_dict(), "failure_location": f"{FAILED}service-{index}-error.out"}
+            )
+
+        world.hook.answer = answer
+        world.sender.send(2)
+        assert world.state.folders == (OUT, None)
+        assert world.state.place(1) == (
+            f"{OUT}{world.plan.items[1].filename(1)}",
+            f"{FAILED}service-1-error.out",
+        )
+
+    def test_an_endpoint_may_have_no_folder_for_failures(self):
+        world = World(2)
+        world.hook.answer = lambda request, index: accepted(request, failed=None)
+        world.sender.send(2)
+        assert world.state.folders == (OUT, None)
+        assert dict(world.state.elsewhere()) == {}
+
+    def test_an_endpoint_whose_folders_change_meanwhile_gives_those_after_it_a_place(self):
+        world = World(4, threads=1)
+        world.hook.answer = lambda request, index: accepted(request, out="s3://new/") if index > 1 else None
+        world.sender.send(4)
+        assert world.state.folders == (OUT, FAILED)
+        assert [index for index, _ in world.state.elsewhere()] == [2, 3]
+
+
+class TestPace:
+    def test_the_users_rate_is_kept(self):
+        world = World(50, rate=10.0, threads=8)
+        world.sender.send(100)
+        # The clock is put forward by each wait, so all of them together are the least that it took.
+        assert world.clock.now - 1_000.0 >= 49 / 10.0 - 1e-6
+
+    def test_a_service_that_is_too_busy_is_asked_less_often_and_then_as_often_as_before(self):
+        world = World(300, threads=1)
+        busy = iter([True] * 5)
+        slowest = []
+
+        def answer(request, index):
+            world.clock.now += 0.01
+            slowest.append(world.rate.rate)
+            if index > 20 and next(busy, False):
+                raise Throttled("Too many.")
+
+        world.hook.answer = answer
+        world.sender.send(300)
+        assert world.items(Phase.OPEN) == list(range(300))
+        assert slowest[0] == float("inf")
+        assert min(slowest) < 70
+        assert min(slowest) < slowest[-1]
+        assert len(world.hook.requests) == 305
+
+    def test_one_that_is_always_too_busy_ends_the_try_and_loses_nothing(self):
+        world = World(5)
+        world.hook.answer = failing(Throttled("Too many."))
+        with pytest.raises(Throttled):
+            world.sender.send(100)
+        assert world.items(Phase.PLANNED) == list(range(5))
+        assert len(world.hook.requests) == 5 * 8
+
+
+class TestHopeless:
+    @pytest.mark.parametrize("error", [RequestRejected("No such endpoint."), InvalidInput("No such type")])
+    def test_where_the_first_are_all_refused_it_is_not_the_items_that_are(self, error):
+        world = World(3)
+        world.hook.answer = failing(error)
+        with pytest.raises(RequestRejected, match=str(error)):
+            world.sender.send(100)
+        assert world.items(Phase.PLANNED) == [0, 1, 2]
+        assert world.state.kinds == {}
+
+    def test_so_it_is_where_many_are_later(self):
+        world = World(40)
+        world.sender.send(20)
+        world.hook.answer = failing(RequestRejected("No rights any more."))
+        with pytest.raises(RequestRejected, match="No rights any more"):
+            world.sender.send(100)
+        assert world.items(Phase.PLANNED) == list(range(20, 40))
+
+    def test_a_few_later_may_be_bad_ones(self):
+        world = World(24)
+        world.sender.send(15)
+        world.hook.answer = failing(RequestRejected("Bad."))
+        world.sender.send(100)
+        assert world.items(Phase.REFUSED) == list(range(15, 24))
+
+    def test_what_is_refused_among_others_is_bad(self):
+        world = World(40)
+        world.hook.answer = lambda request, index: reject("Bad.") if index else None
+        world.sender.send(100)
+        assert world.items(Phase.REFUSED) == list(range(1, 40))
+
+
+class Interruption(BaseException):
+    """What Airflow raises in the main thread, wherever it is: a timeout, or somebody's Ctrl-C."""
+
+
+class TestInterruption:
+    def interrupted(self, world):
+        with pytest.raises(Interruption):
+            world.sender.send(100)
+        assert [event["event"] for event in world.hook.events] == ["sending", "sent"]
+
+    def test_what_was_accepted_is_written_down_and_the_rest_is_left(self):
+        world = World(20, threads=1)
+        sent = threading.Event()
+
+        def answer(request, index):
+            if index == 5:
+                sent.set()
+
+        def before(item):
+            if item.index == 10:
+                assert sent.wait(10)
+                raise Interruption
+
+        world.hook.answer, world.plan.before = answer, before
+        self.interrupted(world)
+        taken = world.hook.asked_for
+        assert taken[:6] == list(range(6))
+        assert world.items(Phase.OPEN) == taken
+        assert world.items(Phase.PLANNED) == [index for index in range(20) if index not in taken]
+
+    def test_what_is_being_sent_is_waited_for(self):
+        world = World(8, threads=2)
+        both, interrupted = threading.Barrier(3), threading.Event()
+
+        def answer(request, index):
+            both.wait(10)
+            assert interrupted.wait(10)
+            if index == 1:
+                raise SubmissionUnconfirmed("The reply was lost.")
+
+        def before(item):
+            if item.index == 7:
+                both.wait(10)
+                threading.Timer(0.05, interrupted.set).start()
+                raise Interruption
+
+        world.hook.answer, world.plan.before = answer, before
+        self.interrupted(world)
+        assert world.items(Phase.OPEN) == [0]
+        assert world.items(Phase.SENDING) == [1]
+        assert world.items(Phase.PLANNED) == list(range(2, 8))
+
+    def test_one_that_is_turned_away_then_is_not_asked_for_again(self):
+        world = World(3, threads=1)
+        begun = threading.Event()
+
+        def answer(request, index):
+            begun.set()
+            assert threading.Event.wait(world.sender._stopped, 10)
+            raise Throttled("Too many.")
+
+        def before(item):
+            if item.index == 1:
+                assert begun.wait(10)
+                raise Interruption
+
+        world.hook.answer, world.plan.before = answer, before
+        self.interrupted(world)
+        assert world.hook.asked_for == [0]
+        assert world.items(Phase.PLANNED) == [0, 1, 2]
+
+    def test_one_that_was_begun_while_the_interruption_came_is_known_of(self, monkeypatch):
+        """A pool gives work to its threads first, and may be interrupted before it says so."""
+        world = World(5, threads=1)
+        real, sent = ThreadPoolExecutor.submit, threading.Event()
+        world.hook.answer = lambda request, index: sent.set() if index == 2 else None
+
+        def submit(pool, work, item, *more):
+            future = real(pool, work, item, *more)
+            if item.index == 2:
+                assert sent.wait(10)
+                raise Interruption
+            return future
+
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+        self.interrupted(world)
+        assert world.hook.asked_for == [0, 1, 2]
+        assert world.items(Phase.OPEN) == [0, 1, 2]
+        assert world.items(Phase.PLANNED) == [3, 4]
+
+    def test_of_one_that_ended_in_an_unforeseen_way_nobody_knows(self):
+        world = World(3, threads=1)
+        world.hook.answer = lambda request, index: 1 / 0 if index == 1 else None
+        with pytest.raises(ZeroDivisionError):
+            world.sender.send(100)
+        assert world.items(Phase.SENDING) == [1]
+        assert set(world.items(Phase.OPEN)) == set(world.hook.asked_for) - {1}
+
+    def test_a_plan_that_cannot_be_read_on_leaves_the_rest(self):
+        world = World(6, threads=1)
+
+        def before(item):
+            if item.index == 3:
+                raise ServiceUnavailable("S3 is busy.")
+
+        world.plan.before = before
+        with pytest.raises(ServiceUnavailable, match="S3 is busy"):
+            world.sender.send(100)
+        assert world.items(Phase.OPEN) == world.hook.asked_for
+        assert set(world.items(Phase.PLANNED)) >= {3, 4, 5}
+
+    def test_one_that_stops_sends_nothing_more_later(self):
+        world = World(4, threads=1)
+        world.plan.before = lambda item: interrupt() if item.index == 0 else None
+        self.interrupted(world)
+        assert world.hook.requests == []
+        assert world.items(Phase.PLANNED) == [0, 1, 2, 3]
+
+
+def interrupt():
+    raise Interruption
+
+
+class TestTakenOver:
+    def test_nothing_is_sent_that_is_not_written_down(self):
+        world = World(3)
+        world.hook.append_to_ledger = lambda folder, number, event: False
+        with pytest.raises(BatchTakenOver, match=r"has written part 1 of s3://bucket/work/ledger/"):
+            world.sender.send(100)
+        assert world.hook.requests == []
+
+
+class TestLedger:
+    @pytest.mark.parametrize("event", [{}, {"event": "sending"}, {"event": "ended", "succeeded": "x"}])
+    def test_one_that_is_damaged_is_not_gone_on_with(self, event):
+        hook = Hook()
+        hook.events = [BatchState(3).sending(1, [0], 1.0), event]
+        with pytest.raises(RecordUnreadable, match=r"s3://b/ledger/, is damaged after part 1 \(\w+: .*again"):
+            BatchLedger(hook, "s3://b/", 3)
+
+    def test_one_of_more_items_than_the_plan_has_is_damaged(self):
+        hook = Hook()
+        hook.events = [BatchState(3).sending(1, [0, 2], 1.0)]
+        with pytest.raises(RecordUnreadable, match="is damaged after part 0"):
+            BatchLedger(hook, "s3://b/", 2)
+
+    def test_after_many_parts_one_stands_for_all_before_it(self):
+        world = World(200)
+        for allowed in range(1, 31):
+            world.sender.send(allowed)
+        events = [event["event"] for event in world.hook.events]
+        assert events.count("checkpoint") == 1
+        assert events[50] == "checkpoint"
+        later = BatchState(200)
+        for event in world.hook.events[50:]:
+            later.apply(event)
+        assert later.checkpoint() == world.state.checkpoint()
