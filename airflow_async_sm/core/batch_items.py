@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from airflow_async_sm.core.limits import InvalidInput
 
-__all__ = ["BatchInput", "BatchItem", "PlanDigest", "Unreadable", "attempt_of", "index_of"]
+__all__ = ["BatchInput", "BatchItem", "PlanDigest", "Unreadable", "attempt_of", "index_of", "is_failure"]
 
 _DIGITS: Final = 8
 _MARK: Final = 10
@@ -176,6 +176,15 @@ def index_of(name: str) -> int | None:
     """
     found = _NAME.match(name)
     return int(found["index"]) if found else None
+
+
+def is_failure(name: str) -> bool:
+    """
+    Return whether an object tells of a failure, as far as its name says.
+
+    :param name: The last part of its key.
+    """
+    return name.endswith("-error.out")
 
 
 def attempt_of(name: str) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from airflow_async_sm.core.batch_items import BatchItem, attempt_of, index_of
+from airflow_async_sm.core.batch_items import BatchItem, attempt_of, index_of, is_failure
 from airflow_async_sm.core.batch_state import BatchState, ItemFailure, Phase
 from airflow_async_sm.core.texts import shortened
 
@@ -172,9 +172,10 @@ class _Outputs:
             if index > item.index:
                 break
             attempt = attempt_of(seen.name)
-            # Failure objects may lie in the same folder, and their names begin in the same way. And names
-            # sort as texts: the tenth attempt comes before the second.
-            if seen.name == item.filename(attempt) and (newest is None or attempt > attempt_of(newest.name)):
+            # Failure objects may lie in the same folder, and their names begin in the same way. The service
+            # may add to a name. And names sort as texts: the tenth attempt comes before the second.
+            is_its = seen.name.startswith(item.filename(attempt)) and not is_failure(seen.name)
+            if is_its and (newest is None or attempt > attempt_of(newest.name)):
                 newest = seen
             self._ahead = self._next()
         return newest

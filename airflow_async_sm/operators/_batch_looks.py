@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from airflow_async_sm.core import limits
-from airflow_async_sm.core.batch_items import attempt_of, index_of
+from airflow_async_sm.core.batch_items import attempt_of, index_of, is_failure
 from airflow_async_sm.core.batch_pace import again_at
 from airflow_async_sm.core.batch_state import ItemFailure, Phase
 from airflow_async_sm.core.failures import FailureKind, classify
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchLooker", "Patience"]
 
-# How the service marks a failure object.
-_FAILURE: Final = "-error.out"
 # So many failure objects are read at the same time.
 _READERS: Final = 16
 _IN_FLIGHT: Final = (Phase.SENDING, Phase.OPEN)
@@ -133,7 +131,7 @@ class BatchLooker:
         shared = self.folders[0] == self.folders[1]
         for name in self._hook.names_in(folder, f"{state.first_unsettled:08d}"):
             index = index_of(name)
-            if shared and answers is name.endswith(_FAILURE):
+            if shared and answers is is_failure(name):
                 continue
             if index is not None and index < state.count:
                 self._seen.append(index)

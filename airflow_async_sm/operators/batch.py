@@ -103,8 +103,8 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
     :param max_submissions_per_second: How many are sent each second at most. Default: as many as the service
         takes.
     :param submission_threads: How many are sent at the same time, 1 to 64. Default 32.
-    :param max_attempts: How often an input is sent at most in one try of the task, 1 to 100, where sending it
-        again may help. Default 3.
+    :param max_attempts: How often an input is sent at most, 1 to 100, where sending it again may help. In
+        each further try of the task it is sent once more. Default 3.
     :param retry_delay_seconds: Pause before an input is sent again, in seconds. It doubles each time. Default
         30.
     :param max_failures: How many inputs may have no answer, as a number, or as a share below 1. Rows that are

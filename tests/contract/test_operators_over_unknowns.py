@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import uuid
 from enum import StrEnum
 from typing import get_type_hints
@@ -62,7 +63,7 @@ def test_an_answer_is_found_and_a_failure_is_told(position, turn, run, world, ec
 
 @pytest.mark.parametrize("position", other_positions())
 def test_a_batch_counts_each_input_once(position, turn, run, world, echo, monkeypatch):
-    # Where failures lie is not known by name in some positions; then the task looks for itself, every so often.
+    # Where failures lie is not known by name in some positions; then the task looks for itself now and then.
     monkeypatch.setattr("airflow_async_sm.operators._batch._BLIND", 0.5)
     turn(position)
     before = len(world.emulator.requests())
@@ -77,6 +78,9 @@ def test_a_batch_counts_each_input_once(position, turn, run, world, echo, monkey
         max_failures=3,
     )
     assert (told["counts"]["Succeeded"], told["counts"]["Failed"]) == (6, 3)
+    rows = [json.loads(line) for line in world.body(told["manifest"]).splitlines()]
+    answers = [json.loads(world.body(row["output_location"])) for row in rows if row["end"] == "Succeeded"]
+    assert [answer["do"] for answer in answers] == ["echo", "fail_once"] * 3
     assert len(world.emulator.requests()) - before == 12
 
 
