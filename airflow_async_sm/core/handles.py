@@ -189,6 +189,7 @@ class BatchHandle(Record):
     :param failed: How many of those have no answer.
     :param in_flight: How many the service had.
     :param sent_at: When the last of them was sent, in seconds since 1970 (UTC).
+    :param oldest_at: When the oldest of them was sent, in seconds since 1970 (UTC); 0: there is none.
     """
 
     endpoint_name: str
@@ -206,13 +207,14 @@ class BatchHandle(Record):
     failed: int = 0
     in_flight: int = 0
     sent_at: float = 0.0
+    oldest_at: float = 0.0
 
     def __post_init__(self) -> None:
         limits.ENDPOINT_NAME.check("endpoint_name", self.endpoint_name)
         check_text("BatchHandle", "location", self.location)
         check_text("BatchHandle", "output_folder", self.output_folder, optional=True)
         check_text("BatchHandle", "failure_folder", self.failure_folder, optional=True)
-        for field in ("submitted_at", "began_at", "wake_at", "sent_at"):
+        for field in ("submitted_at", "began_at", "wake_at", "sent_at", "oldest_at"):
             check_time("BatchHandle", field, getattr(self, field))
         for field in ("items", "counted", "enough", "done", "failed", "in_flight"):
             value = getattr(self, field)

@@ -172,6 +172,7 @@ class Batch:
             failed=state.unsuccessful,
             in_flight=state.in_flight,
             sent_at=now,
+            oldest_at=state.oldest_sent_at() or 0.0,
         )
         self._tell(handle, now)
         return handle

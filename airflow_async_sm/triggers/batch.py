@@ -45,6 +45,7 @@ class SageMakerAsyncBatchTrigger(SageMakerAsyncBaseTrigger):
     :param failed: How many of those have no answer. Default 0.
     :param in_flight: How many the service had. Default 0.
     :param sent_at: When the last of them was sent, in seconds since 1970 (UTC). Default 0.
+    :param oldest_at: When the oldest of them was sent, in seconds since 1970 (UTC). Default 0.
     :param deadline_at: When to give up, in seconds since 1970 (UTC).
     :param poll_interval: Longest pause between two looks, in seconds, at least 1. Default 10.
     :param aws_conn_id: Airflow connection with the credentials. ``None``: boto3's own chain.
@@ -75,6 +76,7 @@ class SageMakerAsyncBatchTrigger(SageMakerAsyncBaseTrigger):
         failed: int = 0,
         in_flight: int = 0,
         sent_at: float = 0.0,
+        oldest_at: float = 0.0,
         deadline_at: float,
         poll_interval: float = 10.0,
         aws_conn_id: str | None = "aws_default",
@@ -99,6 +101,7 @@ class SageMakerAsyncBatchTrigger(SageMakerAsyncBaseTrigger):
                 failed=failed,
                 in_flight=in_flight,
                 sent_at=sent_at,
+                oldest_at=oldest_at,
             ),
             params=AwsParams(
                 aws_conn_id=aws_conn_id,
@@ -182,5 +185,8 @@ class SageMakerAsyncBatchTrigger(SageMakerAsyncBaseTrigger):
             self.log.debug("The backlog is not known: %s", error)
             backlog = None
         parts += [] if backlog is None else [f"its backlog is {backlog:,}"]
+        if self.handle.oldest_at:
+            # It may have been answered since.
+            parts.append(f"the oldest request was sent {(now - self.handle.oldest_at) / 60:,.0f} min ago")
         text = ", ".join(parts)
         return f"{text[:1].upper()}{text[1:]}." if text else ""

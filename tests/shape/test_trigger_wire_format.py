@@ -60,6 +60,7 @@ ARGUMENTS = {
         "done": 10,
         "failed": 2,
         "in_flight": 40,
+        "oldest_at": 1.25,
         "sent_at": 2.0,
         "deadline_at": 2.75,
         "poll_interval": 7.0,
