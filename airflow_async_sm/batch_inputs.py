@@ -85,6 +85,7 @@ class BatchInputs:
         if kind in ("inputs", "input_locations"):
             if not callable(given):
                 _check_iterable(kind, given)
+                _check_repeatable(kind, given)
         else:
             _parse(kind, given, needs_key=kind != "input_prefix")
         if self.input_pattern is not None and (
@@ -248,6 +249,14 @@ def _each(argument: str, given: Any) -> Iterator[Any]:
         given = function()
         argument = f"What {argument} returned"
     return iter(_check_iterable(argument, given))
+
+
+def _check_repeatable(argument: str, given: Any) -> None:
+    if isinstance(given, Iterator):
+        raise InvalidInput(
+            f"{argument} is a {type(given).__name__}, which can be gone through only once, and a retry has "
+            "to see what it was. Give a list, or a function that returns it."
+        )
 
 
 def _check_iterable(argument: str, given: Any) -> Iterable[Any]:

@@ -359,6 +359,9 @@ def _batch_error(handle: BatchHandle, outcome: Outcome) -> SageMakerAsyncError:
     if outcome.end is End.TIMED_OUT:
         kind: type[SageMakerAsyncError] = WaitTimedOut
         text = f"is not finished {waited}, when the task's timeout ended the wait."
+    elif outcome.end is End.FAILED:
+        kind = EndpointLost
+        text = f"is lost {waited}: {sentence(outcome.detail)} What was answered stays where it is."
     else:
         kind = LookFailed
         text = (
@@ -366,8 +369,8 @@ def _batch_error(handle: BatchHandle, outcome: Outcome) -> SageMakerAsyncError:
             "on the bucket of the answers."
         )
     return kind(
-        f"{handle.subject} {text} What is in the queue goes on without the task. A retry of the task goes on "
-        f"with the batch where it is, and repeats nothing. Its ledger is in {handle.location}.",
+        f"{handle.subject} {text} A retry of the task goes on with the batch where it is, and "
+        f"repeats nothing that may still be answered. Its ledger is in {handle.location}.",
         endpoint_name=handle.endpoint_name,
         location=handle.location,
     )

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [waits|curve|reads|triggerer] [options]``: measures, and prints one table."""
+"""``python -m benchmarks [waits|curve|reads|triggerer|batch|chaos] [...]``: measures, and prints a table."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import math
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from benchmarks import machine, options, reads, tables, triggerer
 from benchmarks.measuring import Measurement
 
+# These are about batches, have options of their own, and need the extra ``emulator``.
+_OF_BATCHES = {"batch": "batches", "chaos": "chaos"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and return 1 if any wait was missed or ended wrongly, otherwise 0."""
-    given = options.parsed(arguments)
+    said = list(sys.argv[1:] if arguments is None else arguments)
+    if said and said[0] in _OF_BATCHES:
+        module: Any = import_module(f"benchmarks.{_OF_BATCHES[said[0]]}")
+        return int(module.main(said[1:]))
+    given = options.parsed(said)
     watch = machine.Watch()
     found, table, failed = _measured(given, watch)
     notes = watch.notes()

@@ -42,14 +42,17 @@ class Usage:
         """Return the CPU seconds so far, those of children that have ended included."""
         return sum(sum(times[:4]) for times in self._of_each(lambda process: process.cpu_times()))
 
+    def memory(self) -> float:
+        """Return the megabytes in use now."""
+        return float(sum(self._of_each(lambda process: process.memory_info().rss)) / 2**20)
+
     def stop(self) -> None:
         """Watch no longer."""
         self._over.set()
 
     def _watch(self) -> None:
         while not self._over.wait(_WATCH_SECONDS):
-            used = sum(self._of_each(lambda process: process.memory_info().rss)) / 2**20
-            self.peak_memory = max(self.peak_memory, used)
+            self.peak_memory = max(self.peak_memory, self.memory())
 
     def _of_each(self, look: Callable[[psutil.Process], Any]) -> Iterator[Any]:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -203,8 +203,8 @@ def _described(endpoint_name: str) -> dict[str, Any]:
     }
 
 
-async def _serve() -> None:
-    fake, loop, ended = FakeAws(), asyncio.get_running_loop(), asyncio.Event()
+async def _serve(fake: FakeAws) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
     server = await loop.create_server(lambda: HttpProtocol(fake.answer), "127.0.0.1", 0, backlog=8192)
     say("ready", port=server.sockets[0].getsockname()[1])
 
@@ -216,15 +216,15 @@ async def _serve() -> None:
     await asyncio.wait([loop.create_task(ended.wait())], timeout=_LONGEST_LIFE)
 
 
-def main() -> None:
+def main(fake: FakeAws) -> None:
     """Serve until standard input ends."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(_serve())
+        asyncio.run(_serve(fake))
     else:
-        uvloop.run(_serve())
+        uvloop.run(_serve(fake))
 
 
 if __name__ == "__main__":
-    main()
+    main(FakeAws())

@@ -16,8 +16,9 @@ FIRST_WINDOW: Final = 200
 
 # A request may use up this share of its time in the queue, if the endpoint goes on as it did.
 _SHARE_OF_QUEUE_TIME: Final = 0.5
-# Fewer answers say nothing about a rate.
+# Fewer answers say nothing about a rate, unless they took this share of the time in the queue.
 _TELLING: Final = 20
+_LONG: Final = 0.25
 
 # What is left of the rate when the service has turned a request away, and how it recovers every second.
 _LESS: Final = 0.6
@@ -41,10 +42,10 @@ def window(max_in_flight: int, *, answered: int, seconds: float, request_ttl: fl
     :param seconds: In how many seconds.
     :param request_ttl: Seconds a request may stay queued.
     """
-    if answered < _TELLING:
+    if answered < _TELLING and seconds < request_ttl * _LONG:
         return min(max_in_flight, FIRST_WINDOW)
     bearable = int(answered / max(seconds, 1.0) * request_ttl * _SHARE_OF_QUEUE_TIME)
-    return min(max_in_flight, max(FIRST_WINDOW, bearable))
+    return min(max_in_flight, max(1, bearable))
 
 
 def room(allowed: int, in_flight: int) -> int:

@@ -12,19 +12,17 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 from typing import Any, Final
 
+from airflow_async_sm.core.batch_failures import ItemFailure, read, written
 from airflow_async_sm.core.failures import FailureKind
 from airflow_async_sm.core.ranges import members, ranges
 
-__all__ = ["REJECTED", "BatchState", "Event", "ItemFailure", "Phase", "Place"]
+__all__ = ["BatchState", "Event", "Phase", "Place"]
 
 Event = dict[str, Any]
-
-REJECTED: Final = "Rejected"
-"""What the failure of an item is called that the service did not take."""
 
 Place = tuple[str | None, str | None]
 """Where an answer will be, and where a failure will be told."""
@@ -54,26 +52,6 @@ class Phase(IntEnum):
 _IN_FLIGHT: Final = (Phase.SENDING, Phase.OPEN)
 _UNSUCCESSFUL: Final = (Phase.FAILED, Phase.EXPIRED, Phase.REFUSED)
 _ENDED: Final = (Phase.SUCCEEDED, *_UNSUCCESSFUL)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemFailure:
-    """
-    Why an item has no answer.
-
-    :param kind: What went wrong, as ``FailureKind`` names it, or ``Rejected``: the service did not take it.
-    :param text: What was said of it, cut short.
-    :param location: S3 URI of the failure object; ``None``: there is none.
-    """
-
-    kind: str
-    text: str
-    location: str | None = None
-
-    @property
-    def is_permanent(self) -> bool:
-        """Whether the same item would fail in the same way, until somebody mends something."""
-        return self.kind == REJECTED or FailureKind(self.kind).is_permanent
 
 
 class BatchState:
@@ -189,10 +167,11 @@ class BatchState:
         :param most: So many at most.
         :param now: The time. Items that failed before are sent again first, once they have waited.
         """
-        ready = sorted(index for index, at in self._again_at.items() if at <= now)
+        ready = [index for index, at in self._again_at.items() if at <= now]
         if ready and most > 0:
             attempt = self._attempts[ready[0]] + 1
-            return attempt, [index for index in ready if self._attempts[index] + 1 == attempt][:most]
+            alike = (index for index in ready if self._attempts[index] + 1 == attempt)
+            return attempt, sorted(islice(alike, most))
         part: list[int] = []
         attempt, at = 1, self._phases.find(Phase.PLANNED, self._first_planned)
         self._first_planned = at if at >= 0 else self.count
@@ -221,6 +200,7 @@ class BatchState:
         refused: Mapping[int, ItemFailure] | None = None,
         places: Mapping[int, Place] | None = None,
         folders: Place = (None, None),
+        times: Mapping[int, float] | None = None,
     ) -> Event:
         """
         Note what came of sending items.
@@ -231,15 +211,21 @@ class BatchState:
         :param refused: Those that the service does not take.
         :param places: Where the objects of accepted ones will be, where their names do not say so.
         :param folders: Where the objects of all others will be.
+        :param times: When they were sent, in seconds since 1970 (UTC), of those that the service has or may
+            have. Default: when it was noted that they were about to be.
         """
+        by_second: dict[int, list[int]] = {}
+        for index, at in sorted((times or {}).items()):
+            by_second.setdefault(int(at), []).append(index)
         event = {
             "event": "sent",
             "items": ranges(items),
             "unsent": ranges(unsent),
             "unknown": ranges(unknown),
-            "refused": _written(refused or {}),
+            "refused": written(refused or {}),
             "places": {str(index): list(place) for index, place in (places or {}).items()},
             "folders": list(folders),
+            "times": {str(second): ranges(group) for second, group in by_second.items()},
         }
         return self._take(event)
 
@@ -262,7 +248,7 @@ class BatchState:
         event = {
             "event": "ended",
             "succeeded": ranges(succeeded),
-            "failed": _written(failed or {}),
+            "failed": written(failed or {}),
             "expired": ranges(expired),
             "again": {str(index): at for index, at in (again or {}).items()},
         }
@@ -292,7 +278,7 @@ class BatchState:
         return {
             "event": "checkpoint",
             "items": [[*key, ranges(group)] for key, group in by_time.items()],
-            "failures": _written(self._failures),
+            "failures": written(self._failures),
             "places": {str(index): list(place) for index, place in self._places.items()},
             "folders": list(self.folders),
             "again": {str(index): at for index, at in self._again_at.items()},
@@ -339,25 +325,25 @@ class BatchState:
         for name, phase in (("items", Phase.OPEN), ("unsent", Phase.PLANNED), ("unknown", Phase.SENDING)):
             for index in members(event[name]):
                 self._move(index, phase)
-        for index, failure in _read(event["refused"]):
+        for index, failure in read(event["refused"]):
             self._failures[index] = failure
             self._move(index, Phase.REFUSED)
         self._places |= _places(event)
         self.folders = event["folders"][0], event["folders"][1]
+        for second, group in event["times"].items():
+            for index in members(group):
+                self._sent_at[index] = float(second)
 
     def _apply_ended(self, event: Event) -> None:
         again = {int(index): at for index, at in event["again"].items()}
         for index in members(event["succeeded"]):
             self._move(index, Phase.SUCCEEDED)
-        for index, failure in _read(event["failed"]):
+        for index, failure in read(event["failed"]):
             self._failures[index] = failure
             self._move(index, Phase.WAITING if index in again else Phase.FAILED)
         for index in members(event["expired"]):
-            # What may never have been sent has not failed.
-            never = self._phases[index] == Phase.SENDING
-            self._move(index, Phase.PLANNED if never else Phase.WAITING if index in again else Phase.EXPIRED)
-            if not never:
-                self._failures[index] = ItemFailure(FailureKind.EXPIRED, "")
+            self._failures[index] = ItemFailure(FailureKind.EXPIRED, "")
+            self._move(index, Phase.WAITING if index in again else Phase.EXPIRED)
         self._again_at |= {index: at for index, at in again.items() if self._phases[index] == Phase.WAITING}
 
     def _apply_checkpoint(self, event: Event) -> None:
@@ -366,7 +352,7 @@ class BatchState:
             for index in members(group):
                 self._attempts[index], self._sent_at[index] = attempts, at
                 self._move(index, Phase(phase))
-        self._failures = dict(_read(event["failures"]))
+        self._failures = dict(read(event["failures"]))
         self._places = _places(event)
         self.folders = event["folders"][0], event["folders"][1]
         self._again_at = {int(index): at for index, at in event["again"].items()}
@@ -386,14 +372,6 @@ class BatchState:
             self._first_planned = min(self._first_planned, index)
         if phase == Phase.SUCCEEDED:
             self._failures.pop(index, None)
-
-
-def _written(failures: Mapping[int, ItemFailure]) -> dict[str, list[str | None]]:
-    return {str(index): [one.kind, one.text, one.location] for index, one in failures.items()}
-
-
-def _read(written: Mapping[str, list[Any]]) -> Iterator[tuple[int, ItemFailure]]:
-    return ((int(index), ItemFailure(*one)) for index, one in written.items())
 
 
 def _places(event: Event) -> dict[int, Place]:

@@ -17,7 +17,7 @@ from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import SageMakerAsyncError
 from airflow_async_sm.operators._batch_end import BatchEnd, write_manifest
 from airflow_async_sm.operators._batch_ledger import BatchLedger
-from airflow_async_sm.operators._batch_looks import BatchLooker, Patience
+from airflow_async_sm.operators._batch_looks import MOST_ATTEMPTS, BatchLooker, Patience
 from airflow_async_sm.operators._batch_parts import BatchForm, PartSender
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ __all__ = ["Batch", "BatchLimits"]
 _BLIND: Final = 120.0
 # An item that is to be tried again wakes the worker at most so often, in seconds, while others are in flight.
 _AGAIN: Final = 60.0
-# An item may have been sent so often that the number of its attempt has no place any more.
-_MOST_ATTEMPTS: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +106,13 @@ class Batch:
         return self.state.unsuccessful + self.plan.unreadable > allowed
 
     @property
+    def is_lost(self) -> bool:
+        """Whether more have failed for good than may, so that no retry can make it succeed."""
+        allowed = self._limits.failures_allowed(self.plan.count + self.plan.unreadable)
+        permanent = sum(failure.is_permanent for _, failure in self.state.failures())
+        return permanent + self.plan.unreadable > allowed
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing is left to do, or nothing may be done any more."""
         return self.state.done == self.state.count or (self._limits.stop_early and self.has_failed)
@@ -119,16 +124,16 @@ class Batch:
         :param all_of_them: Whether also those are that would fail in the same way, unless somebody has
             mended something.
         """
-        if not self.is_over:
-            return
         again = [
             index
             for index, failure in self.state.failures()
-            if (all_of_them or not failure.is_permanent) and self.state.attempts(index) < _MOST_ATTEMPTS
+            if (all_of_them or not failure.is_permanent) and self.state.attempts(index) < MOST_ATTEMPTS
         ]
         if again:
             self._log.info("%d inputs that had failed are tried again.", len(again))
             self._ledger.write(self.state.reopened(again, self._clock()))
+            # Their answers may have come late.
+            self.look()
 
     def look(self) -> None:
         """Write down what has become of the items in flight."""
@@ -139,6 +144,10 @@ class Batch:
         Send what there is room for.
 
         :param before: What was waited for last: what has come since tells how fast the endpoint is.
+        :raises RequestRejected: the endpoint takes no requests, or the service takes none of these.
+        :raises EndpointNotReady: the endpoint is still being created.
+        :raises ServiceUnavailable: nothing can be sent now, and nothing is in flight.
+        :raises BatchTakenOver: another process of the task goes on with the batch.
         """
         allowed = window(
             self._limits.max_in_flight,
@@ -146,9 +155,10 @@ class Batch:
             seconds=self._clock() - before.sent_at,
             request_ttl=self._limits.patience.request_ttl,
         )
-        if not self.is_over:
-            self._sender.send(allowed)
         self._allowed = allowed
+        if not self.is_over and self.state.number(Phase.PLANNED, Phase.WAITING):
+            self._hook.check_endpoint(before.endpoint_name)
+            self._sender.send(allowed)
 
     def handle(self, before: BatchHandle) -> BatchHandle:
         """
@@ -157,8 +167,7 @@ class Batch:
         :param before: What was waited for last.
         """
         state, first, now = self.state, self.state.first_unsettled, self._clock()
-        instances = self._hook.instances_of(before.endpoint_name)
-        self._ledger.write(state.turn(now, self._hook.take_calls(), instances))
+        self._end_turn(before.endpoint_name, now)
         output, failure = self._looker.folders
         handle = replace(
             before,
@@ -184,6 +193,10 @@ class Batch:
         :param handle: What was waited for last.
         :param merge_to: S3 URI to put all answers together at; ``None``: they are not.
         """
+        if self.state.unsuccessful:
+            self._looker.look(from_the_start=True)
+        self._end_turn(handle.endpoint_name, self._clock())
+        self._tell(replace(handle, done=self.state.done, failed=self.state.unsuccessful), self._clock())
         return write_manifest(
             self._hook,
             S3Uri.parse(self.plan.location),
@@ -201,11 +214,18 @@ class Batch:
             merge_to=merge_to,
         )
 
+    def _end_turn(self, endpoint_name: str, now: float) -> None:
+        instances = self._hook.instances_of(endpoint_name)
+        self._ledger.write(self.state.turn(now, self._hook.take_calls(), instances))
+
     def _enough(self) -> int:
         if self.is_over:
             return 0
-        in_flight = self.state.in_flight
-        return room(self._allowed, in_flight) if self.state.number(Phase.PLANNED) else max(1, in_flight)
+        # Of those that may never have been sent, nobody can say how many will come.
+        sent = self.state.number(Phase.OPEN)
+        if sent and self.state.number(Phase.PLANNED):
+            return room(self._allowed, sent)
+        return max(1, sent or self.state.in_flight)
 
     def _wake_at(self, now: float) -> float:
         state = self.state
@@ -214,7 +234,7 @@ class Batch:
             moments.append(oldest + self._limits.patience.seconds + 1.0)
         if (again := state.next_again_at()) is not None:
             moments.append(max(again, now + _AGAIN) if state.in_flight else again)
-        if not all(self._looker.folders) and state.in_flight:
+        if self._looker.is_blind and state.in_flight:
             moments.append(now + _BLIND)
         return max(now, min(moments))
 

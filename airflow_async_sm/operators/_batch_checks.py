@@ -13,12 +13,12 @@ __all__ = ["check_arguments"]
 _ON_EMPTY: Final = ("fail", "skip")
 _WORDS: Final = (("on_clear", ON_CLEAR), ("on_empty", _ON_EMPTY), ("payload_transport", TRANSPORTS))
 _NUMBERS: Final = (
-    ("max_in_flight", 1, 10_000_000),
-    ("max_submissions_per_second", 0.01, 1_000_000),
-    ("submission_threads", 1, 64),
-    ("max_attempts", 1, 100),
-    ("retry_delay_seconds", 0, 3_600),
-    ("max_failures", 0, 100_000_000),
+    ("max_in_flight", 1, 10_000_000, int),
+    ("max_submissions_per_second", 0.01, 1_000_000, float),
+    ("submission_threads", 1, 64, int),
+    ("max_attempts", 1, 100, int),
+    ("retry_delay_seconds", 0, 3_600, float),
+    ("max_failures", 0, 100_000_000, float),
 )
 
 
@@ -36,8 +36,9 @@ def check_arguments(task: Any) -> None:
     for name, allowed in _WORDS:
         if (value := getattr(task, name)) not in allowed:
             raise InvalidInput(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
-    for name, least, most in _NUMBERS:
+    for name, least, most, kind in _NUMBERS:
         value = getattr(task, name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, int | kind) and not isinstance(value, bool)
         if value is not None and not (is_number and least <= value <= most):
-            raise InvalidInput(f"{name} is {value!r}; a number from {least:g} to {most:,g} is needed.")
+            what = "whole number" if kind is int else "number"
+            raise InvalidInput(f"{name} is {value!r}; a {what} from {least:,} to {most:,} is needed.")

@@ -35,6 +35,8 @@ class BatchLedger:
         self.state = BatchState(count)
         try:
             for number, event in hook.read_ledger(self._folder):
+                if number != self._number + 1 and event["event"] != "checkpoint":
+                    raise ValueError(f"part {number} follows, and is no checkpoint")
                 self.state.apply(event)
                 self._number = number
                 self._since_checkpoint += 1

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from airflow_async_sm.core import limits
+from airflow_async_sm.core.batch_failures import ItemFailure
 from airflow_async_sm.core.batch_items import attempt_of, index_of, is_failure
 from airflow_async_sm.core.batch_pace import again_at
-from airflow_async_sm.core.batch_state import ItemFailure, Phase
+from airflow_async_sm.core.batch_state import Phase
 from airflow_async_sm.core.failures import FailureKind, classify
 from airflow_async_sm.core.handles import NEVER, InvocationHandle
 from airflow_async_sm.core.outcomes import Settled
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
     from airflow_async_sm.operators._batch_ledger import BatchLedger
 
-__all__ = ["BatchLooker", "Patience"]
+__all__ = ["MOST_ATTEMPTS", "BatchLooker", "Patience"]
 
 # So many failure objects are read at the same time.
 _READERS: Final = 16
 _IN_FLIGHT: Final = (Phase.SENDING, Phase.OPEN)
+
+MOST_ATTEMPTS: Final = 200
+"""The number of an attempt has no place beyond that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +82,7 @@ class BatchLooker:
         self._patience = patience
         self._clock = clock
         self._seen = array("q")
+        self._first = 0
 
     @property
     def folders(self) -> tuple[str | None, str | None]:
@@ -85,14 +90,24 @@ class BatchLooker:
         told = self._ledger.state.folders
         return told if any(told) else self._expected
 
-    def look(self) -> None:
+    @property
+    def is_blind(self) -> bool:
+        """Whether something may come that no folder shows."""
+        output, failure = self.folders
+        # An endpoint without a failure path tells of no failure at all.
+        return output is None or (failure is None and self._expected[1] is not None)
+
+    def look(self, *, from_the_start: bool = False) -> None:
         """
         Write down what became of items since the last look.
 
+        :param from_the_start: Whether also those are looked for that are at their end. Their answers may have
+            come late.
         :raises RequestRejected: the folders may not be listed.
         :raises ServiceUnavailable: S3 could not be asked.
         """
         state, now = self._ledger.state, self._clock()
+        self._first = 0 if from_the_start else state.first_unsettled
         # Failures first: an answer that comes meanwhile is what counts.
         failed = self._failures_by_name(state)
         succeeded = self._answers_by_name(state)
@@ -129,7 +144,7 @@ class BatchLooker:
             return
         # An endpoint may write both to the same folder.
         shared = self.folders[0] == self.folders[1]
-        for name in self._hook.names_in(folder, f"{state.first_unsettled:08d}"):
+        for name in self._hook.names_in(folder, f"{self._first:08d}" if self._first else ""):
             index = index_of(name)
             if shared and answers is is_failure(name):
                 continue
@@ -166,11 +181,14 @@ class BatchLooker:
     ) -> dict[int, float]:
         """Return when those are tried again whom that may help."""
         helped = [index for index, failure in failures.items() if not failure.is_permanent] + expired
-        return {
+        again = {
             index: again_at(now, attempt=state.attempts(index), retry_delay=self._patience.retry_delay)
             for index in helped
             if state.attempts(index) < self._patience.max_attempts
         }
+        # What may never have been sent has not failed.
+        never = [index for index in expired if state.phase(index) is Phase.SENDING]
+        return again | {index: now for index in never if state.attempts(index) < MOST_ATTEMPTS}
 
 
 def _handle(output: str | None, failure: str | None) -> InvocationHandle:

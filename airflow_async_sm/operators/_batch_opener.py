@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from airflow_async_sm.core.handles import BatchHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.uris import S3Uri
-from airflow_async_sm.exceptions import RecordUnreadable, RequestRejected
+from airflow_async_sm.exceptions import EndpointNotReady, RecordUnreadable, RequestRejected
 from airflow_async_sm.operators._batch import Batch, BatchLimits
 from airflow_async_sm.operators._batch_parts import BatchForm
 from airflow_async_sm.operators._batch_plan import BatchPlan, digest_of, read_plan, write_plan
@@ -71,8 +72,7 @@ class BatchOpener:
             that there is one now.
         """
         # The endpoint is looked at before anything is read or written.
-        folders = self._folders_below_output
-        for folder in folders:
+        for folder in self._folders_below_output:
             if folder is not None and inputs.overlaps(S3Uri.parse(folder)):
                 raise RequestRejected(
                     f"The endpoint writes to {folder}, which lies in input_prefix {inputs.input_prefix}: its "
@@ -104,10 +104,18 @@ class BatchOpener:
             run_began_at=self.journal.run_began_at,
         )
         if why:
-            self.log.info("A new batch is begun: %s.", why)
+            open_ = found.phase is Phase.OPEN
+            self.log.log(
+                logging.WARNING if open_ else logging.INFO,
+                "A new batch is begun: %s.%s",
+                why,
+                f" What {found.handle.location} has sent goes on unseen." if open_ else "",
+            )
         return bool(why)
 
     def _begin(self, inputs: BatchInputs) -> tuple[Batch, BatchHandle]:
+        # An endpoint that takes nothing is told before the inputs are read.
+        self.hook.check_endpoint(self.members["endpoint_name"])
         folder = self.work_prefix.join("batches", self.identity.folder)
         plan = write_plan(self.hook, folder, inputs.read(self.hook))
         self._check(plan)
@@ -121,7 +129,9 @@ class BatchOpener:
             items=plan.count,
         )
         mark = self._fingerprint(plan.digest)
-        if not self.journal.promise(BatchAttempt(fingerprint=mark, tries=self.tries, handle=handle)):
+        attempt = BatchAttempt(fingerprint=mark, tries=self.tries, handle=handle)
+        # The client repeats a write whose reply was lost: what is there may be this.
+        if not self.journal.promise(attempt) and self.journal.read() != attempt:
             raise RecordUnreadable(
                 f"The batch in {plan.location} was not begun: another process of this task has begun one at "
                 f"the same time, in {self.journal.place}. Nothing was submitted; a retry of the task goes on "
@@ -143,7 +153,8 @@ class BatchOpener:
         batch.look()
         began_at = self.journal.run_began_at
         same_run = began_at is not None and found.handle.submitted_at > began_at
-        batch.reopen(all_of_them=not self.tries.is_retry_after(found.tries, same_run=same_run))
+        if found.phase is Phase.OPEN and batch.has_failed and batch.is_over:
+            batch.reopen(all_of_them=not self.tries.is_retry_after(found.tries, same_run=same_run))
         # Being cleared again is to be told from being retried.
         self.journal.write(replace(found, tries=self.tries, phase=Phase.OPEN))
         now = self.clock()
@@ -175,6 +186,7 @@ class BatchOpener:
             can_inline=self.wants_inline and "Body" in self.hook.invoke_members,
             inputs=f"{plan.location}inputs/",
             sse_kms_key_id=self.sse_kms_key_id,
+            is_found=folders[0] is not None,
         )
         return Batch(
             hook=self.hook,
@@ -199,7 +211,12 @@ class BatchOpener:
     @cached_property
     def _folders_below_output(self) -> tuple[str | None, str | None]:
         """The endpoint's folders for answers and failures, as far as they may be seen."""
-        output = self.hook.check_endpoint(self.members["endpoint_name"])
+        try:
+            output = self.hook.check_endpoint(self.members["endpoint_name"])
+        except (RequestRejected, EndpointNotReady) as error:
+            # What was sent can be collected all the same. It is checked again before more is.
+            self.log.info("%s", error)
+            output = {}
         return output.get("S3OutputPath"), output.get("S3FailurePath")
 
     def _fingerprint(self, digest: str) -> str:

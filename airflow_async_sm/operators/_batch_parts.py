@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm import metrics
-from airflow_async_sm.core.batch_state import REJECTED, ItemFailure, Phase, Place
+from airflow_async_sm.core.batch_failures import REJECTED, ItemFailure
+from airflow_async_sm.core.batch_state import Phase, Place
 from airflow_async_sm.core.limits import BODY_BYTES, InvalidInput
 from airflow_async_sm.core.requests import InvocationRequest
 from airflow_async_sm.core.texts import sentence, shortened
@@ -34,6 +35,10 @@ __all__ = ["BatchForm", "PartSender"]
 
 # So many requests are written down at once. That many may have to be waited for when a worker dies.
 _PART: Final = 500
+# A part takes at most about so many seconds: until its end nobody knows when each of its requests was sent.
+_SECONDS: Final = 60.0
+# So many payloads for each thread are in memory.
+_AHEAD: Final = 2
 # So often a request is tried again that was not accepted because of a passing trouble.
 _TRIES: Final = 8
 _PAUSE: Final = 0.5
@@ -53,6 +58,7 @@ class BatchForm:
     :param can_inline: Whether boto3 can send a payload within a request, and the user wants that.
     :param inputs: S3 URI of the folder for payloads that have to be uploaded, with a slash at its end.
     :param sse_kms_key_id: KMS key to encrypt these with; ``None``: as the bucket does.
+    :param is_found: Whether it is known before the first reply where answers will be.
     """
 
     members: dict[str, Any]
@@ -61,6 +67,7 @@ class BatchForm:
     can_inline: bool
     inputs: str
     sse_kms_key_id: str | None = None
+    is_found: bool = True
 
     def is_inline(self, item: BatchItem) -> bool:
         """Return whether an item's payload is sent within its request."""
@@ -154,11 +161,16 @@ class PartSender:
         self._clock = clock
         self._ticks = ticks
         self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(_AHEAD * threads)
         self._stopped = threading.Event()
+        self._ends_at = 0.0
 
     def send(self, allowed: int) -> None:
         """
         Send requests until so many are in flight, or none is left that may be sent now.
+
+        What another worker may have sent, which nobody knows, is not counted: else a part that was never sent
+        would be waited for until it had expired.
 
         :param allowed: How many the service may have at the same time.
         :raises RequestRejected: the service takes none of them.
@@ -167,18 +179,29 @@ class PartSender:
         """
         state = self._ledger.state
         with ThreadPoolExecutor(self._threads, thread_name_prefix="batch") as pool:
-            while (most := min(_PART, allowed - state.in_flight)) > 0:
+            while (most := min(self._most(), allowed - state.number(Phase.OPEN))) > 0:
                 attempt, indexes = state.next_part(most, self._clock())
                 if not indexes:
                     return
                 self._ledger.write(state.sending(attempt, indexes, self._clock()))
-                self._send_part(pool, attempt, indexes)
+                self._ends_at = self._ticks() + _SECONDS + len(indexes) / self._rate.rate
+                if not self._send_part(pool, attempt, indexes):
+                    return
                 self._ledger.checkpoint()
 
-    def _send_part(self, pool: ThreadPoolExecutor, attempt: int, indexes: list[int]) -> None:
+    def _most(self) -> int:
+        """Return how many requests make a part."""
+        if self._form.extension and not self._form.is_found and self._ledger.state.folders[0] is None:
+            # Were this worker to die, nobody would know where to look for them.
+            return 1
+        return max(1, int(min(_PART, self._rate.rate * _SECONDS / 2)))
+
+    def _send_part(self, pool: ThreadPoolExecutor, attempt: int, indexes: list[int]) -> bool:
+        """Send a part, and return whether more can be sent now."""
         part, futures = _Part(), list[Future[None]]()
         try:
             for item in self._plan.chosen(self._hook, indexes):
+                self._slots.acquire()
                 futures.append(pool.submit(self._send_one, item, attempt, part))
             for future in futures:
                 future.result()
@@ -193,8 +216,12 @@ class PartSender:
             # It is not the items that are refused.
             part.refused.clear()
         self._write(indexes, part)
-        if hopeless is not None:
-            raise hopeless
+        if hopeless is None:
+            return True
+        if isinstance(hopeless, ServiceUnavailable) and self._ledger.state.number(Phase.OPEN):
+            self._log.warning("Nothing more can be sent now; it is tried again later. %s", hopeless)
+            return False
+        raise hopeless
 
     def _write(self, indexes: Iterable[int], part: _Part) -> None:
         state, places = self._ledger.state, dict[int, Place]()
@@ -206,6 +233,8 @@ class PartSender:
             if not is_named or found != folders:
                 places[index] = handle.output_location, handle.failure_location
         taken = part.accepted.keys() | part.refused.keys() | set(part.unknown)
+        now = self._clock()
+        times = {index: handle.submitted_at for index, handle in part.accepted.items()}
         event = state.sent(
             sorted(part.accepted),
             unsent=[index for index in indexes if index not in taken],
@@ -213,6 +242,7 @@ class PartSender:
             refused=part.refused,
             places=places,
             folders=folders,
+            times={**times, **dict.fromkeys(part.unknown, now)},
         )
         self._ledger.write(event)
         metrics.count("submitted", len(part.accepted))
@@ -233,6 +263,8 @@ class PartSender:
             # Nobody knows how far it came.
             part.add(item.index, _Sent(is_unknown=True))
             raise
+        finally:
+            self._slots.release()
         part.add(item.index, sent)
 
     def _outcome(self, item: BatchItem, attempt: int) -> _Sent:
@@ -242,7 +274,10 @@ class PartSender:
             if item.body is not None and request.body is None:
                 self._upload(item, str(request.input_location))
             for tries in range(_TRIES):
-                if self._stopped.wait(self._pause(tries, error)):
+                pause = self._pause(tries, error)
+                if self._ticks() + pause > self._ends_at:
+                    return _Sent(error=error)
+                if self._stopped.wait(pause):
                     return _Sent()
                 try:
                     return _Sent(handle=self._hook.invoke_endpoint_async(request))

@@ -22,6 +22,8 @@ __all__ = ["BatchPlan", "digest_of", "read_plan", "write_plan"]
 _VERSION: Final = 1
 _ITEMS_A_PART: Final = 1_000
 _BYTES_A_PART: Final = 8 * 1024 * 1024
+# Those that are the same as one of so many before them are counted.
+_REMEMBERED: Final = 1_000_000
 # The number of a part has so many digits, so that parts are listed in order.
 _DIGITS: Final = 6
 
@@ -137,7 +139,8 @@ class _Writer:
         # Eight bytes of each digest: a batch of millions has none twice by chance, and it is only counted.
         short = int.from_bytes(one.digest[:8])
         self._duplicates += short in self._seen
-        self._seen.add(short)
+        if len(self._seen) < _REMEMBERED:
+            self._seen.add(short)
         line = item.to_row()
         self._lines.append(line)
         self._bytes += len(line)

@@ -165,7 +165,7 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
     )
     operator_extra_links = ENDPOINT_LINKS
     handle_type = BatchHandle
-    concealed_fields: Sequence[str] = ("inputs",)
+    concealed_fields: Sequence[str] = ("inputs", "input_locations")
 
     _batch: Batch | None = None
     function_fields: Sequence[str] = ("inputs", "input_locations")
@@ -240,7 +240,7 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
         check_arguments(self)
         found = BatchInputs(
             inputs=self.input_values(context),
-            input_locations=optional("input_locations", self.input_locations),
+            input_locations=optional("input_locations", revealed(self.input_locations)),
             **{name: optional(name, getattr(self, name)) for name in _PLACES},
             records_per_request=self.records_per_request,
             csv_header=self.csv_header,
@@ -293,7 +293,9 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
         batch = self._loaded(handle, context)
         end = batch.finish(handle, optional("merge_to", self.merge_to))
         if batch.has_failed:
-            raise batch_failed(handle, batch.state, end, unreadable=batch.plan.unreadable)
+            raise batch_failed(
+                handle, batch.state, end, unreadable=batch.plan.unreadable, is_lost=batch.is_lost
+            )
         self._journal(context).note(handle, Phase.COLLECTED)
         told = asdict(end)
         describe_outlets(context, self.outlets, {**told, "endpoint_name": handle.endpoint_name})

@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from airflow_async_sm.exceptions import BatchFailed, BatchRejected, RequestRejected
+from airflow_async_sm.operators._batch_looks import BatchLooker
 from airflow_async_sm.operators.batch import SageMakerAsyncBatchOperator
 from tests.contract.conftest import TaskInstance
 from tests.world import BUCKET
@@ -119,7 +120,7 @@ class TestFailures:
         assert answers == bad
 
     def test_nothing_more_is_sent_once_there_are_too_many_failures(self, batch):
-        with pytest.raises(BatchFailed, match="stopped early"):
+        with pytest.raises(BatchRejected, match="stopped early"):
             batch(inputs=doing("reject", 60), max_in_flight=10, max_failures=3, stop_early=True)
         assert batch.accepted < 60
 
@@ -127,7 +128,7 @@ class TestFailures:
         task = TaskInstance(max_tries=1)
         inputs = [*doing("echo", 4), *doing("fail_once", 2), *doing("reject", 1)]
         with pytest.raises(BatchFailed, match="A retry of the task sends 2 of them again"):
-            batch({"ti": task}, inputs=inputs, max_attempts=1)
+            batch({"ti": task}, inputs=inputs, max_attempts=1, max_failures=1)
         assert batch.accepted == 7
         task.try_number = 2
         told = batch({"ti": task}, inputs=inputs, max_attempts=1, max_failures=1)
@@ -167,6 +168,32 @@ class TestAgain:
         task.try_number = 2
         assert batch({"ti": task}, inputs=[1, 3])["manifest"] != first["manifest"]
         assert batch.accepted == 2
+
+    def test_a_retry_after_the_end_does_not_repeat_the_failures_that_are_allowed(self, batch):
+        task = TaskInstance(max_tries=1)
+        given = {"inputs": doing("fail", 2), "max_attempts": 1, "max_failures": 2}
+        first = batch({"ti": task}, **given)
+        task.try_number = 2
+        assert batch({"ti": task}, **given) == first
+        assert batch.accepted == 0
+
+    def test_what_was_answered_is_collected_though_the_endpoint_is_gone(self, batch, world, monkeypatch):
+        endpoint = world.deploy(concurrency=4)
+        look = BatchLooker.look
+
+        def look_and_delete(self, **how):
+            look(self, **how)
+            if self._ledger.state.done == 3:
+                world.control.delete_endpoint(EndpointName=endpoint)
+                monkeypatch.setattr(BatchLooker, "look", look)
+
+        monkeypatch.setattr(BatchLooker, "look", look_and_delete)
+        assert batch(endpoint_name=endpoint, inputs=doing("echo", 3))["counts"]["Succeeded"] == 3
+
+    def test_what_an_endpoint_that_is_gone_can_not_take_is_told(self, batch, world):
+        with pytest.raises(RequestRejected, match="does not exist"):
+            batch(endpoint_name="gone", inputs=doing("echo", 3))
+        assert batch.accepted == 0
 
 
 class TestBadInput:

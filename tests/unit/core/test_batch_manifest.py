@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_async_sm.core.batch_failures import ItemFailure
 from airflow_async_sm.core.batch_items import BatchInput, BatchItem
 from airflow_async_sm.core.batch_manifest import (
     COLUMNS,
@@ -19,7 +20,7 @@ from airflow_async_sm.core.batch_manifest import (
     dead_letter_row,
     manifest_rows,
 )
-from airflow_async_sm.core.batch_state import BatchState, ItemFailure, Phase
+from airflow_async_sm.core.batch_state import BatchState, Phase
 from airflow_async_sm.core.batch_summary import BatchSummary, SummaryFacts, cost_of_calls, percentile
 
 FOLDER = "s3://bucket/batch/out"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from airflow_async_sm.core.batch_failures import REJECTED, ItemFailure
 from airflow_async_sm.core.batch_items import BatchInput, BatchItem, index_of
 from airflow_async_sm.core.batch_pace import SubmissionRate
-from airflow_async_sm.core.batch_state import REJECTED, BatchState, ItemFailure, Phase
+from airflow_async_sm.core.batch_state import BatchState, Phase
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.exceptions import (
@@ -222,7 +224,8 @@ class TestOutcomes:
         assert world.items(Phase.PLANNED) == [3, 7, 11]
         assert world.state.failure(2) == ItemFailure(REJECTED, "The model is picky.")
         # Each of those that were unreachable was asked for again, and only these.
-        assert len(world.hook.requests) == 20 + 3 * 7
+        asked = Counter(int(request.filename[:8]) for request in world.hook.requests)
+        assert {index for index, times in asked.items() if times > 1} == {3, 7, 11}
         assert "It is waited for, and not sent again before it has expired" in caplog.text
 
     def test_what_cannot_be_reached_is_asked_for_ever_more_seldom(self):
@@ -230,7 +233,7 @@ class TestOutcomes:
         world.hook.answer = failing(ServiceUnavailable("No route."))
         with pytest.raises(ServiceUnavailable, match="No route"):
             world.sender.send(1)
-        assert world.clock.waited == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
+        assert world.clock.waited == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0]
         assert world.items(Phase.PLANNED) == [0]
 
     def test_what_was_not_accepted_for_a_moment_is_sent_all_the_same(self):
@@ -451,7 +454,7 @@ class TestInterruption:
                 raise SubmissionUnconfirmed("The reply was lost.")
 
         def before(item):
-            if item.index == 7:
+            if item.index == 3:
                 both.wait(10)
                 threading.Timer(0.05, interrupted.set).start()
                 raise Interruption
