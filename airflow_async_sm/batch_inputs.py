@@ -8,11 +8,11 @@ from email.message import Message
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_async_sm.core.batch_input_manifests import read_manifest
-from airflow_async_sm.core.batch_inventories import Inventory
-from airflow_async_sm.core.batch_items import BatchInput, Unreadable
-from airflow_async_sm.core.batch_locations import located
-from airflow_async_sm.core.batch_rows import csv_requests, json_requests
+from airflow_async_sm.core.batches.items import BatchInput, Unreadable
+from airflow_async_sm.core.inputs.inventories import Inventory
+from airflow_async_sm.core.inputs.locations import located
+from airflow_async_sm.core.inputs.manifests import read_manifest
+from airflow_async_sm.core.inputs.rows import csv_requests, json_requests
 from airflow_async_sm.core.limits import CONTENT_TYPE, INPUT_OBJECT_BYTES, InvalidInput
 from airflow_async_sm.core.serializers import JSON_LINES, Serializer
 from airflow_async_sm.core.uris import S3Uri

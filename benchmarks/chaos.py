@@ -20,8 +20,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from airflow_async_sm.core.batch_items import index_of
-from airflow_async_sm.core.ranges import members
+from airflow_async_sm.core.batches.items import index_of
+from airflow_async_sm.core.batches.ranges import members
 from airflow_async_sm.demo.runs import RUN_ENDED
 from benchmarks import machine
 from benchmarks.batch_airflow import BatchAirflow, a_folder

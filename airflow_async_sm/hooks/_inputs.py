@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from airflow_async_sm.core.batch_lines import split_lines, unpacked
+from airflow_async_sm.core.inputs.lines import split_lines, unpacked
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import RequestRejected, ServiceUnavailable

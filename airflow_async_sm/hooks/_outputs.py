@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from botocore.exceptions import HTTPClientError, IncompleteReadError
 
-from airflow_async_sm.core.batch_manifest import ObjectSeen
+from airflow_async_sm.core.batches.manifest import ObjectSeen
 from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import RequestRejected, ResultUnreadable

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_async_sm.core.batch_pace import SubmissionRate, room, window
-from airflow_async_sm.core.batch_progress import Progress
-from airflow_async_sm.core.batch_state import Phase
-from airflow_async_sm.core.batch_summary import SummaryFacts
+from airflow_async_sm.core.batches.pace import SubmissionRate, room, window
+from airflow_async_sm.core.batches.progress import Progress
+from airflow_async_sm.core.batches.state import Phase
+from airflow_async_sm.core.batches.summary import SummaryFacts
 from airflow_async_sm.core.handles import BatchHandle
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import SageMakerAsyncError
@@ -21,7 +21,7 @@ from airflow_async_sm.operators._batch_looks import MOST_ATTEMPTS, BatchLooker, 
 from airflow_async_sm.operators._batch_parts import BatchForm, PartSender
 
 if TYPE_CHECKING:
-    from airflow_async_sm.core.batch_state import BatchState
+    from airflow_async_sm.core.batches.state import BatchState
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
     from airflow_async_sm.operators._batch_plan import BatchPlan
 

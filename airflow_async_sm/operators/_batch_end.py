@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from airflow_async_sm.core.batch_answers import merged_line, unanswered_line
-from airflow_async_sm.core.batch_manifest import (
+from airflow_async_sm.core.batches.answers import merged_line, unanswered_line
+from airflow_async_sm.core.batches.manifest import (
     COLUMNS,
     FED_BACK,
     ItemEnd,
@@ -21,16 +21,16 @@ from airflow_async_sm.core.batch_manifest import (
     dead_letter_row,
     manifest_rows,
 )
-from airflow_async_sm.core.batch_summary import BatchSummary
+from airflow_async_sm.core.batches.summary import BatchSummary
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import ResultUnreadable
 
 if TYPE_CHECKING:
     from logging import Logger
 
-    from airflow_async_sm.core.batch_items import BatchItem
-    from airflow_async_sm.core.batch_state import BatchState
-    from airflow_async_sm.core.batch_summary import SummaryFacts
+    from airflow_async_sm.core.batches.items import BatchItem
+    from airflow_async_sm.core.batches.state import BatchState
+    from airflow_async_sm.core.batches.summary import SummaryFacts
     from airflow_async_sm.hooks._outputs import OutputCalls
 
 _MANIFEST: Final = "manifest.jsonl"

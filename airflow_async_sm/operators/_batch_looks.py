@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from airflow_async_sm.core import limits
-from airflow_async_sm.core.batch_failures import ItemFailure
-from airflow_async_sm.core.batch_items import attempt_of, index_of, is_failure
-from airflow_async_sm.core.batch_pace import again_at
-from airflow_async_sm.core.batch_state import Phase
+from airflow_async_sm.core.batches.failures import ItemFailure
+from airflow_async_sm.core.batches.items import attempt_of, index_of, is_failure
+from airflow_async_sm.core.batches.pace import again_at
+from airflow_async_sm.core.batches.state import Phase
 from airflow_async_sm.core.failures import FailureKind, classify
 from airflow_async_sm.core.handles import NEVER, InvocationHandle
 from airflow_async_sm.core.outcomes import Settled
@@ -20,7 +20,7 @@ from airflow_async_sm.core.texts import shortened
 from airflow_async_sm.exceptions import ResultUnreadable
 
 if TYPE_CHECKING:
-    from airflow_async_sm.core.batch_state import BatchState
+    from airflow_async_sm.core.batches.state import BatchState
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
     from airflow_async_sm.operators._batch_ledger import BatchLedger
 

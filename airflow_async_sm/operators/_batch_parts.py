@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm import metrics
-from airflow_async_sm.core.batch_failures import REJECTED, ItemFailure
-from airflow_async_sm.core.batch_state import Phase, Place
+from airflow_async_sm.core.batches.failures import REJECTED, ItemFailure
+from airflow_async_sm.core.batches.state import Phase, Place
 from airflow_async_sm.core.limits import BODY_BYTES, InvalidInput
 from airflow_async_sm.core.requests import InvocationRequest
 from airflow_async_sm.core.texts import sentence, shortened
@@ -24,8 +24,8 @@ from airflow_async_sm.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from airflow_async_sm.core.batch_items import BatchItem
-    from airflow_async_sm.core.batch_pace import SubmissionRate
+    from airflow_async_sm.core.batches.items import BatchItem
+    from airflow_async_sm.core.batches.pace import SubmissionRate
     from airflow_async_sm.core.handles import InvocationHandle
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
     from airflow_async_sm.operators._batch_ledger import BatchLedger

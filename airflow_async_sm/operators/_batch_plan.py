@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from airflow_async_sm.core.batch_items import BatchInput, BatchItem, PlanDigest, Unreadable
+from airflow_async_sm.core.batches.items import BatchInput, BatchItem, PlanDigest, Unreadable
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.exceptions import RecordUnreadable
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from airflow_async_sm.core.batch_state import BatchState
+from airflow_async_sm.core.batches.state import BatchState
 from airflow_async_sm.exceptions import BatchFailed, BatchRejected
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from airflow_async_sm.core.aws import AwsParams
-from airflow_async_sm.core.batch_items import index_of
-from airflow_async_sm.core.batch_progress import Progress
+from airflow_async_sm.core.batches.items import index_of
+from airflow_async_sm.core.batches.progress import Progress
 from airflow_async_sm.core.handles import BatchHandle, InvocationHandle
 from airflow_async_sm.core.outcomes import Observation, Pending, Settled
 from airflow_async_sm.exceptions import SageMakerAsyncError

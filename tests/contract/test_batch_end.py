@@ -20,11 +20,11 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 from airflow_async_sm.batch_inputs import BatchInputs
-from airflow_async_sm.core.batch_failures import ItemFailure
-from airflow_async_sm.core.batch_items import BatchInput, BatchItem
-from airflow_async_sm.core.batch_manifest import COLUMNS, ManifestIncomplete
-from airflow_async_sm.core.batch_state import BatchState
-from airflow_async_sm.core.batch_summary import SummaryFacts
+from airflow_async_sm.core.batches.failures import ItemFailure
+from airflow_async_sm.core.batches.items import BatchInput, BatchItem
+from airflow_async_sm.core.batches.manifest import COLUMNS, ManifestIncomplete
+from airflow_async_sm.core.batches.state import BatchState
+from airflow_async_sm.core.batches.summary import SummaryFacts
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.emulator import airflow_connection

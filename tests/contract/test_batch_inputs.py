@@ -18,7 +18,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 from airflow_async_sm.batch_inputs import BatchInputs
-from airflow_async_sm.core.batch_items import BatchInput, Unreadable
+from airflow_async_sm.core.batches.items import BatchInput, Unreadable
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.emulator import airflow_connection
 from airflow_async_sm.emulator.settings.faults import ListDenied, S3Denied, S3SlowDown

@@ -17,8 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from airflow_async_sm.core.batch_items import index_of
-from airflow_async_sm.core.ranges import members
+from airflow_async_sm.core.batches.items import index_of
+from airflow_async_sm.core.batches.ranges import members
 from airflow_async_sm.demo.runs import RUN_ENDED
 from airflow_async_sm.emulator import Behaviour, Reply, SageMakerAsyncEmulator, airflow_connection
 from tests.breakable import BreakableAirflow, wait_for

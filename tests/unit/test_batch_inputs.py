@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date
 from itertools import count, islice
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_async_sm.batch_inputs import BatchInputs
-from airflow_async_sm.core.batch_items import BatchInput, Unreadable
+from airflow_async_sm.core.batches.items import BatchInput, Unreadable
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.hooks._inputs import Listed
@@ -43,6 +44,11 @@ class Bucket:
         for location, content in sorted(self.objects.items()):
             if location.startswith(f"{folder.rstrip('/')}/{begin}"):
                 yield Listed(location, len(content), "etag")
+
+
+def named(value):
+    """The name of a case, the same in each process."""
+    return re.sub(r" (object )?at 0x[0-9a-f]+", "", str(value))
 
 
 class LazyOutputs(Sequence):
@@ -96,7 +102,7 @@ class TestCheck:
             },
             {"input_records": "s3://data/a", "content_type": "application/x-ndjson"},
         ],
-        ids=str,
+        ids=named,
     )
     def test_what_fits_together_is_accepted(self, arguments):
         BatchInputs(**arguments).check()
@@ -146,7 +152,7 @@ class TestCheck:
                 "charset 'klingon'",
             ),
         ],
-        ids=str,
+        ids=named,
     )
     def test_what_does_not_is_refused_before_anything_is_read(self, arguments, text):
         with pytest.raises(InvalidInput, match=text):
@@ -197,7 +203,7 @@ class TestValues:
             (ObjectStoragePath("s3://data/caf\u00e9"), "visible ASCII"),
             (ObjectStoragePath("file:///nowhere/at/all"), "does not exist"),
         ],
-        ids=repr,
+        ids=named,
     )
     def test_a_value_that_cannot_be_written_is_named(self, value, text):
         found = BatchInputs(inputs=[1, value, 2]).read(None)

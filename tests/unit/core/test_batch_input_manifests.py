@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_async_sm.core import batch_input_manifests
-from airflow_async_sm.core.batch_arrays import array_entries
-from airflow_async_sm.core.batch_input_manifests import read_manifest
-from airflow_async_sm.core.batch_inventories import Inventory
-from airflow_async_sm.core.batch_items import BatchInput, Unreadable
-from airflow_async_sm.core.batch_locations import located
+from airflow_async_sm.core.batches.items import BatchInput, Unreadable
+from airflow_async_sm.core.inputs.arrays import array_entries
+from airflow_async_sm.core.inputs.inventories import Inventory
+from airflow_async_sm.core.inputs.locations import located
+from airflow_async_sm.core.inputs.manifests import read_manifest
 from airflow_async_sm.core.limits import InvalidInput
 
 SOURCE = "s3://b/manifest"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core.batch_items import (
+from airflow_async_sm.core.batches.items import (
     BatchInput,
     BatchItem,
     PlanDigest,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core.batch_failures import ItemFailure
-from airflow_async_sm.core.batch_items import BatchInput, BatchItem
-from airflow_async_sm.core.batch_manifest import (
+from airflow_async_sm.core.batches.failures import ItemFailure
+from airflow_async_sm.core.batches.items import BatchInput, BatchItem
+from airflow_async_sm.core.batches.manifest import (
     COLUMNS,
     FED_BACK,
     ItemEnd,
@@ -20,8 +20,8 @@ from airflow_async_sm.core.batch_manifest import (
     dead_letter_row,
     manifest_rows,
 )
-from airflow_async_sm.core.batch_state import BatchState, Phase
-from airflow_async_sm.core.batch_summary import BatchSummary, SummaryFacts, cost_of_calls, percentile
+from airflow_async_sm.core.batches.state import BatchState, Phase
+from airflow_async_sm.core.batches.summary import BatchSummary, SummaryFacts, cost_of_calls, percentile
 
 FOLDER = "s3://bucket/batch/out"
 BROKE = ItemFailure("ModelBroke", "out of memory", "s3://bucket/failures/1")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core.batch_pace import FIRST_WINDOW, SubmissionRate, again_at, room, window
+from airflow_async_sm.core.batches.pace import FIRST_WINDOW, SubmissionRate, again_at, room, window
 
 SECONDS = st.floats(0, 1e6)
 TTL = st.integers(60, 21_600)

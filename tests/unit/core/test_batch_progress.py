@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core.batch_progress import Progress
+from airflow_async_sm.core.batches.progress import Progress
 
 
 def progress(**changes):

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core.batch_items import BatchInput, Unreadable
-from airflow_async_sm.core.batch_lines import numbered, split_lines, unpacked
-from airflow_async_sm.core.batch_records import csv_cells, csv_records, json_records
-from airflow_async_sm.core.batch_rows import csv_requests, json_requests
+from airflow_async_sm.core.batches.items import BatchInput, Unreadable
+from airflow_async_sm.core.inputs.lines import numbered, split_lines, unpacked
+from airflow_async_sm.core.inputs.records import csv_cells, csv_records, json_records
+from airflow_async_sm.core.inputs.rows import csv_requests, json_requests
 from airflow_async_sm.core.limits import INPUT_OBJECT_BYTES, InvalidInput
 
 SOURCE = "s3://b/k"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_async_sm.core.batch_failures import REJECTED, ItemFailure
-from airflow_async_sm.core.batch_state import BatchState, Phase
+from airflow_async_sm.core.batches.failures import REJECTED, ItemFailure
+from airflow_async_sm.core.batches.state import BatchState, Phase
 from airflow_async_sm.core.failures import FailureKind
 
 IN_FLIGHT = {Phase.SENDING, Phase.OPEN}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core.ranges import members, ranges
+from airflow_async_sm.core.batches.ranges import members, ranges
 
 
 @pytest.mark.parametrize(

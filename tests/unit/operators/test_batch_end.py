@@ -11,10 +11,10 @@ from collections import Counter
 
 import pytest
 
-from airflow_async_sm.core.batch_items import BatchInput, BatchItem
-from airflow_async_sm.core.batch_manifest import COLUMNS, ManifestIncomplete, ObjectSeen
-from airflow_async_sm.core.batch_state import BatchState
-from airflow_async_sm.core.batch_summary import SummaryFacts
+from airflow_async_sm.core.batches.items import BatchInput, BatchItem
+from airflow_async_sm.core.batches.manifest import COLUMNS, ManifestIncomplete, ObjectSeen
+from airflow_async_sm.core.batches.state import BatchState
+from airflow_async_sm.core.batches.summary import SummaryFacts
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import ServiceUnavailable
 from airflow_async_sm.operators._batch_end import write_manifest

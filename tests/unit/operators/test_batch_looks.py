@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_async_sm.core.batch_failures import ItemFailure
-from airflow_async_sm.core.batch_state import BatchState, Phase
+from airflow_async_sm.core.batches.failures import ItemFailure
+from airflow_async_sm.core.batches.state import BatchState, Phase
 from airflow_async_sm.core.failures import FailureKind
 from airflow_async_sm.core.outcomes import Pending, Settled
 from airflow_async_sm.exceptions import ResultUnreadable

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from airflow_async_sm.core.batch_failures import REJECTED, ItemFailure
-from airflow_async_sm.core.batch_items import BatchInput, BatchItem, index_of
-from airflow_async_sm.core.batch_pace import SubmissionRate
-from airflow_async_sm.core.batch_state import BatchState, Phase
+from airflow_async_sm.core.batches.failures import REJECTED, ItemFailure
+from airflow_async_sm.core.batches.items import BatchInput, BatchItem, index_of
+from airflow_async_sm.core.batches.pace import SubmissionRate
+from airflow_async_sm.core.batches.state import BatchState, Phase
 from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.exceptions import (

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from airflow_async_sm.core.batch_items import BatchInput, Unreadable
-from airflow_async_sm.core.batch_locations import located
-from airflow_async_sm.core.batch_records import csv_cells, csv_records, origin_of
+from airflow_async_sm.core.batches.items import BatchInput, Unreadable
+from airflow_async_sm.core.inputs.locations import located
+from airflow_async_sm.core.inputs.records import csv_cells, csv_records, origin_of
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.texts import shortened
 

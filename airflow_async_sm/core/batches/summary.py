@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from airflow_async_sm.core.batch_manifest import ItemEnd, ManifestIncomplete, Row
+from airflow_async_sm.core.batches.manifest import ItemEnd, ManifestIncomplete, Row
 
 __all__ = ["BatchSummary", "SummaryFacts", "cost_of_calls", "percentile"]
 

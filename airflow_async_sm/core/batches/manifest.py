@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from airflow_async_sm.core.batch_failures import ItemFailure
-from airflow_async_sm.core.batch_items import BatchItem, attempt_of, index_of, is_failure
-from airflow_async_sm.core.batch_state import BatchState, Phase
+from airflow_async_sm.core.batches.failures import ItemFailure
+from airflow_async_sm.core.batches.items import BatchItem, attempt_of, index_of, is_failure
+from airflow_async_sm.core.batches.state import BatchState, Phase
 from airflow_async_sm.core.texts import shortened
 
 __all__ = [

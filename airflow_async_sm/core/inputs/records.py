@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from airflow_async_sm.core.batch_items import Unreadable
-from airflow_async_sm.core.batch_lines import numbered
+from airflow_async_sm.core.batches.items import Unreadable
+from airflow_async_sm.core.inputs.lines import numbered
 from airflow_async_sm.core.limits import INPUT_OBJECT_BYTES, InvalidInput
 from airflow_async_sm.core.texts import shortened
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_async_sm.core.batch_items import BatchInput, Unreadable
-from airflow_async_sm.core.batch_records import too_large
+from airflow_async_sm.core.batches.items import BatchInput, Unreadable
+from airflow_async_sm.core.inputs.records import too_large
 from airflow_async_sm.core.limits import INPUT_LOCATION, INPUT_OBJECT_BYTES, InvalidInput
 from airflow_async_sm.core.uris import S3Uri
 

@@ -15,12 +15,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
-from airflow_async_sm.core.batch_arrays import array_entries
-from airflow_async_sm.core.batch_inventories import Inventory
-from airflow_async_sm.core.batch_items import BatchInput, Unreadable
-from airflow_async_sm.core.batch_lines import split_lines
-from airflow_async_sm.core.batch_locations import located
-from airflow_async_sm.core.batch_records import csv_cells, csv_records, json_records, origin_of
+from airflow_async_sm.core.batches.items import BatchInput, Unreadable
+from airflow_async_sm.core.inputs.arrays import array_entries
+from airflow_async_sm.core.inputs.inventories import Inventory
+from airflow_async_sm.core.inputs.lines import split_lines
+from airflow_async_sm.core.inputs.locations import located
+from airflow_async_sm.core.inputs.records import csv_cells, csv_records, json_records, origin_of
 from airflow_async_sm.core.limits import CONTENT_TYPE, InvalidInput
 from airflow_async_sm.core.texts import sentence, shortened
 

@@ -16,9 +16,9 @@ from enum import IntEnum
 from itertools import islice
 from typing import Any, Final
 
-from airflow_async_sm.core.batch_failures import ItemFailure, read, written
+from airflow_async_sm.core.batches.failures import ItemFailure, read, written
+from airflow_async_sm.core.batches.ranges import members, ranges
 from airflow_async_sm.core.failures import FailureKind
-from airflow_async_sm.core.ranges import members, ranges
 
 __all__ = ["BatchState", "Event", "Phase", "Place"]
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
-from airflow_async_sm.core.batch_manifest import Row
+from airflow_async_sm.core.batches.manifest import Row
 
 __all__ = ["JsonCheck", "merged_line", "unanswered_line"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from airflow_async_sm.core.batch_items import BatchInput, Unreadable
-from airflow_async_sm.core.batch_records import Record, csv_records, json_records, origin_of, too_large
+from airflow_async_sm.core.batches.items import BatchInput, Unreadable
+from airflow_async_sm.core.inputs.records import Record, csv_records, json_records, origin_of, too_large
 from airflow_async_sm.core.limits import INPUT_OBJECT_BYTES, InvalidInput
 
 __all__ = ["csv_requests", "json_requests"]
