@@ -56,6 +56,10 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(1)
         self.echo()
 
+    def slower(self):
+        time.sleep(4)
+        self.echo()
+
     def refuse(self):
         self.reply(400, b'{"message": "Unknown task", "status":  "error"}\n', "application/json; v=1")
 

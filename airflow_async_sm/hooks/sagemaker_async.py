@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
@@ -40,7 +39,7 @@ class SageMakerAsyncHook(BatchCalls, InputCalls, OutputCalls, ResultCalls, Prefl
     :param botocore_config: Arguments of ``botocore.config.Config``. Default: the connection's.
     """
 
-    @cached_property
+    @property
     def invoke_members(self) -> frozenset[str]:
         """The members of a request that the loaded boto3 can send."""
         shape = self._runtime.meta.service_model.operation_model("InvokeEndpointAsync").input_shape

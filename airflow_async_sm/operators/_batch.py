@@ -166,7 +166,11 @@ class Batch:
 
         :param before: What was waited for last.
         """
-        state, first, now = self.state, self.state.first_unsettled, self._clock()
+        state, now = self.state, self._clock()
+        # One that may never have been sent is looked for by the worker only: all behind it would be listed
+        # again and again, until it had expired.
+        opened = state.first(Phase.OPEN)
+        first = state.first_unsettled if opened is None else opened
         self._end_turn(before.endpoint_name, now)
         output, failure = self._looker.folders
         handle = replace(

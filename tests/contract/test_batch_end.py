@@ -33,6 +33,9 @@ from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from airflow_async_sm.operators._batch_end import write_manifest
 from tests.world import BUCKET
 
+# Airflow has no part in it.
+pytestmark = pytest.mark.default_airflow
+
 MIB = 1024 * 1024
 LOG = logging.getLogger("tests.batch_end")
 

@@ -27,6 +27,9 @@ from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 from tests.shaky import Proxy
 from tests.world import BUCKET
 
+# Airflow has no part in it.
+pytestmark = pytest.mark.default_airflow
+
 
 @pytest.fixture
 def hook(world, monkeypatch):

@@ -2,7 +2,7 @@
 A batch whose worker is killed at any of its calls goes on where it was: nothing is lost, or sent twice.
 
 Each run is killed one call later than the one before it: once just before the call is sent, and once when the
-call has been carried out and its answer is lost. That takes minutes, so by default it is done at every third
+call has been carried out and its answer is lost. That takes minutes, so by default it is done at every sixth
 call, first before and then after it; AIRFLOW_ASYNC_SM_KILL_EVERY=1 does it at all.
 """
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 ITEMS = 4
 MOST_CALLS = 80
 AT_ONCE = 3
-EVERY = int(os.environ.get("AIRFLOW_ASYNC_SM_KILL_EVERY", "3"))
+EVERY = int(os.environ.get("AIRFLOW_ASYNC_SM_KILL_EVERY", "6"))
 
 
 class Stage:

@@ -66,8 +66,9 @@ def spec(name, **changes):
 
 
 class TestEndpoints:
-    def test_an_endpoint_is_created_looked_at_and_deleted(self, hook):
+    def test_an_endpoint_is_created_looked_at_and_deleted(self, hook, slowly):
         wanted = spec("from-spec", model_name="from-spec", endpoint_config_name="from-spec")
+        slowly(creation_seconds=4)
         hook.create_parts(wanted)
         hook.create_endpoint(wanted)
         up = EndpointHandle(

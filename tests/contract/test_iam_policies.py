@@ -501,7 +501,7 @@ class TestBatch:
                 {"input_records": f"{folder}/records.csv"},
             ):
                 batch(**source, **ways)
-            batch(inputs=["a"], custom_attributes="slow")
+            batch(inputs=["a"], custom_attributes="slower")
             with pytest.raises(BatchFailed, match="Unknown task"):
                 batch(inputs=["a"], custom_attributes="refuse")
             large = world.put(b"x" * LARGE)

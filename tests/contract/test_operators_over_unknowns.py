@@ -18,7 +18,10 @@ from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 from tests.world import BUCKET
 
 # Waiting on the worker and in the triggerer decide alike; one of them is enough here.
-pytestmark = pytest.mark.parametrize("run", [True], indirect=True, ids=["deferrable"])
+pytestmark = [
+    pytest.mark.parametrize("run", [True], indirect=True, ids=["deferrable"]),
+    pytest.mark.default_airflow,
+]
 
 # Whoever looks while there is nothing but a failure object has to take it for the end.
 FAILURE_FIRST = BothObjects.OUTPUT_AFTER_FAILURE
@@ -61,7 +64,13 @@ def test_an_answer_is_found_and_a_failure_is_told(position, turn, run, world, ec
     assert '{"message": "Unknown task", "status":  "error"}' in str(failed.value)
 
 
-@pytest.mark.parametrize("position", other_positions())
+# What a batch has to do with: names, and what is there after a failure or an expiry.
+OF_BATCHES = ("filename", "failure", "object", "expiry", "lost")
+
+
+@pytest.mark.parametrize(
+    "position", [one for one in other_positions() if any(word in one.id for word in OF_BATCHES)]
+)
 def test_a_batch_counts_each_input_once(position, turn, run, world, echo, monkeypatch):
     # Where failures lie is not known by name in some positions; then the task looks for itself now and then.
     monkeypatch.setattr("airflow_async_sm.operators._batch._BLIND", 0.5)

@@ -19,6 +19,7 @@ import pytest
 
 from airflow_async_sm.core.batches.items import index_of
 from airflow_async_sm.core.batches.ranges import members
+from airflow_async_sm.demo.errors import RestError
 from airflow_async_sm.demo.runs import RUN_ENDED
 from airflow_async_sm.emulator import Behaviour, Reply, SageMakerAsyncEmulator, airflow_connection
 from tests.breakable import BreakableAirflow, wait_for
@@ -85,11 +86,35 @@ class Stage:
 
     def start(self, name):
         self.airflow.wait_for_dag(f"batch_{name}", file="batches.py")
-        self.airflow.trigger(f"batch_{name}", run_id=RUN)
+        # With SQLite behind it, Airflow's API may stand still while workers begin.
+        wait_for(lambda: self.is_begun(name), within=180, story=lambda: f"batch_{name} does not begin")
+
+    def is_begun(self, name):
+        try:
+            self.airflow.trigger(f"batch_{name}", run_id=RUN)
+        except RestError as error:
+            if error.status not in (None, httpx.codes.CONFLICT):
+                raise
+            # Without an answer it may have begun all the same.
+            return error.status == httpx.codes.CONFLICT
+        return True
 
     def task(self, name):
-        (task,) = self.airflow.task_instances(f"batch_{name}", RUN)
+        (task,) = self.asked(self.airflow.task_instances, f"batch_{name}", RUN)
         return task
+
+    def asked(self, call, *args):
+        """Ask Airflow's API, which may stand still for a while."""
+
+        def answer():
+            try:
+                return (call(*args),)
+            except RestError as error:
+                if error.status is not None:
+                    raise
+                return None
+
+        return wait_for(answer, within=180)[0]
 
     def in_state(self, name, state, *, tries=1):
         """Wait until a batch's task is in a state, in this try or a later one; return it."""
@@ -98,13 +123,13 @@ class Stage:
             task = self.task(name)
             return task if task.state == state and task.try_number >= tries else None
 
-        return wait_for(seen, within=60, pause=0.3, story=lambda: self.story(name))
+        return wait_for(seen, within=180, pause=0.3, story=lambda: self.story(name))
 
     def ended(self, name):
         """Wait until a run has ended; return its task."""
         wait_for(
-            lambda: self.airflow.run_state(f"batch_{name}", RUN) in RUN_ENDED,
-            within=100,
+            lambda: self.asked(self.airflow.run_state, f"batch_{name}", RUN) in RUN_ENDED,
+            within=240,
             pause=0.5,
             story=lambda: self.story(name),
         )
@@ -120,10 +145,10 @@ class Stage:
         return range(1, task.try_number + 1)
 
     def log(self, name, number):
-        return self.airflow.log(f"batch_{name}", RUN, "batch", number)
+        return self.asked(self.airflow.log, f"batch_{name}", RUN, "batch", number)
 
     def told(self, name):
-        return self.airflow.xcom(f"batch_{name}", RUN, "batch")
+        return self.asked(self.airflow.xcom, f"batch_{name}", RUN, "batch")
 
     def clear(self, name):
         # A busy machine may be late with the answer. What was asked for is done nevertheless.

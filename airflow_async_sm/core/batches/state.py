@@ -137,6 +137,11 @@ class BatchState:
         wanted = frozenset(phases)
         return (index for index, phase in enumerate(self._phases) if phase in wanted)
 
+    def first(self, phase: Phase) -> int | None:
+        """Return the first item in a phase; ``None``: there is none."""
+        at = self._phases.find(phase)
+        return at if at >= 0 else None
+
     @property
     def first_unsettled(self) -> int:
         """The first item that is not at its end, or the number of items."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core import batch_answers
+from airflow_async_sm.core.batches import answers as batch_answers
 from airflow_async_sm.core.batches.answers import JsonCheck, merged_line, unanswered_line
 
 ROW = {"index": 3, "item_id": "00000003-0123456789", "origin": "s3://b/é.jsonl:4", "end": "Succeeded"}

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_async_sm.core import batch_input_manifests
 from airflow_async_sm.core.batches.items import BatchInput, Unreadable
+from airflow_async_sm.core.inputs import manifests
 from airflow_async_sm.core.inputs.arrays import array_entries
 from airflow_async_sm.core.inputs.inventories import Inventory
 from airflow_async_sm.core.inputs.locations import located
@@ -163,7 +163,7 @@ class TestJsonLines:
         assert [type(each) for each in found] == [Unreadable, BatchInput]
 
     def test_a_bad_first_row_of_a_large_object_is_not_waited_for(self, monkeypatch):
-        monkeypatch.setattr(batch_input_manifests, "_DOCUMENT", 1_000)
+        monkeypatch.setattr(manifests, "_DOCUMENT", 1_000)
         endless = chain([b"{oops\n"], repeat(json.dumps(ONE).encode() + b"\n"))
         found = read_manifest(endless, SOURCE)
         assert isinstance(next(found), Unreadable)

@@ -347,6 +347,12 @@ class TestSendingAgain:
         assert (state.phase(0), state.next_again_at()) == (Phase.WAITING, 99.0)
         assert state.next_part(1, 99.0) == (2, [0])
 
+    def test_the_first_that_the_service_has_is_found_behind_one_of_which_nobody_knows(self, state):
+        assert state.first(Phase.OPEN) is None
+        state.sending(1, [0, 1, 2], 10.0)
+        state.sent([1, 2], unknown=[0])
+        assert (state.first(Phase.OPEN), state.first(Phase.SENDING)) == (1, 0)
+
     def test_when_each_was_sent_is_known_to_the_second(self, state):
         state.sending(1, [0, 1, 2], 10.0)
         event = state.sent([0, 1], unknown=[2], times={0: 11.2, 1: 11.9, 2: 14.0})
