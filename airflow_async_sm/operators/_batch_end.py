@@ -126,7 +126,6 @@ def write_manifest(
             results=target,
             counts=dict(summary.counts),
         )
-        # By now the calls that this took are counted as well.
         told = summary.to_dict(extra) | {"objects": _objects(end)}
         (disk / _SUMMARY).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
         hook.write_file(disk / _SUMMARY, place[_SUMMARY], content_type="application/json")
