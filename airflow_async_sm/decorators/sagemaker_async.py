@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["sagemaker_async_task"]
 
-_PAYLOAD = ("payload", "payload_path", "input_location")
-
 
 _PAYLOAD = ("payload", "payload_path", "input_location")
 _INPUTS = ("inputs", "input_locations", "input_prefix", "input_manifest", "input_records")
