@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import re
 import shutil
@@ -36,6 +37,9 @@ NO_AWS = {
 }
 os.environ |= NO_AWS
 
+
+# It tells of each request, and a test that looks every second has nothing else in its log.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("any machine", deadline=None)

@@ -127,10 +127,11 @@ def victim(task_id, how="held", *, asks=None, **kwargs):
 
 
 with dag("killed"):
+    killed = {"asks": {"seconds": 2}, "retries": PLAN["retries_of_killed"]}
     for point, how in PLAN["killed"]:
-        victim(f"killed_{point}_{how}", how, die_at=point, asks={"seconds": 2})
+        victim(f"killed_{point}_{how}", how, die_at=point, **killed)
     for how in PLAN["power_cut"]:
-        victim(f"power_cut_{how}", how, die_at="waiting", with_worker=True, asks={"seconds": 2})
+        victim(f"power_cut_{how}", how, die_at="waiting", with_worker=True, **killed)
 
 with dag("promised"):
     for how in PLAN["promised"]:
