@@ -90,10 +90,15 @@ def _begin_with_the_longest(items: list[pytest.Item]) -> None:
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    long = [path for path, tests in files.items() if tests[0].get_closest_marker("airflow_processes")]
+    # One Airflow serves all files of its folder, so these come one after the other.
+    long = sorted(path for path, tests in files.items() if _needs_airflow(tests))
     short = [path for path in files if path not in long]
     pairs = itertools.zip_longest(long, short)
     items[:] = [item for pair in pairs for path in pair if path is not None for item in files[path]]
+
+
+def _needs_airflow(tests: list[pytest.Item]) -> bool:
+    return any(test.get_closest_marker("airflow_processes") for test in tests)
 
 
 @pytest.hookimpl(optionalhook=True)

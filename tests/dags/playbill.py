@@ -1,0 +1,136 @@
+"""Where the examples play: an Airflow, an emulator, and short words for what the tests ask them."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+
+from airflow_async_sm.demo.configuration import airflow_major
+from airflow_async_sm.demo.runs import follow
+from tests.world import World
+
+DAGS = Path(__file__).parents[2] / "dags"
+EXAMPLES = sorted(path.stem for path in DAGS.glob("example_*.py"))
+
+# These begin by themselves: at a time, or when another one has ended.
+SCHEDULED = ["example_nightly_batch"]
+FOLLOWS_ANOTHER = ["example_consumer_on_asset"]
+
+# One look a second at each of many runs is enough for what is asked here, and leaves the machine to them.
+LOOK_SECONDS = 1.0
+PATIENCE_SECONDS = 480
+
+
+@cache
+def module_of(example):
+    """Return the module of an example, for tests of its functions."""
+    spec = importlib.util.spec_from_file_location(example, DAGS / f"{example}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def states(report):
+    return {task.label: task.state for task in report.tasks}
+
+
+def deferred(report):
+    """Return which tasks waited without a worker."""
+    return {task.label for task in report.tasks if task.deferred_seconds > 0}
+
+
+class Stage:
+    """
+    Examples that run side by side, because most of the time is spent waiting.
+
+    :param airflow: A :class:`LocalAirflow` with the examples.
+    :param emulator: What the examples take for AWS.
+    """
+
+    def __init__(self, airflow, emulator):
+        self.airflow, self.emulator, self.world = airflow, emulator, World(emulator)
+        self._threads = ThreadPoolExecutor(max_workers=2 * len(EXAMPLES))
+        self._first: dict[str, Future] = {}
+
+    def begin(self):
+        """Start the first run of each example."""
+        for example in EXAMPLES:
+            self.airflow.wait_for_dag(example, timeout=120, file=f"{example}.py")
+            if example in SCHEDULED:
+                self.airflow._rest.unpause(example)
+            start = self._made_by_airflow if example in SCHEDULED + FOLLOWS_ANOTHER else self.airflow.trigger
+            self._first[example] = self._threads.submit(self._play, example, start)
+
+    def close(self):
+        self._threads.shutdown(cancel_futures=True)
+
+    def first(self, example):
+        """Return the report of an example's first run, with its defaults, once that has ended."""
+        return self._first[example].result(PATIENCE_SECONDS)
+
+    def run(self, example, **conf):
+        """Run an example again, with other parameters, to its end; return the report."""
+        return self._play(example, partial(self.airflow.trigger, conf=conf))
+
+    def _play(self, example, start):
+        report = follow(
+            self.airflow,
+            example,
+            start(example),
+            timeout=PATIENCE_SECONDS,
+            on_change=lambda change: None,
+            sleep=lambda seconds: time.sleep(LOOK_SECONDS),
+        )
+        # Shown by pytest where a test fails.
+        for task in report.tasks:
+            if task.state not in {"success", "upstream_failed", "skipped"}:
+                print(
+                    example, task.label, task.state, self.log(report, task.task_id, task.map_index)[-4_000:]
+                )
+        return report
+
+    def _made_by_airflow(self, example):
+        """Wait for the run that a schedule makes."""
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while not (runs := self.asked(f"/dags/{example}/dagRuns")["dag_runs"]):
+            assert time.monotonic() < give_up_at, f"nothing starts {example}"
+            time.sleep(LOOK_SECONDS)
+        return runs[0]["dag_run_id"]
+
+    # ---- what one can ask
+
+    def asked(self, path, **params):
+        """Return what the REST API answers."""
+        return self.airflow._rest._call("GET", path, params=params)
+
+    def run_of(self, report):
+        """Return what the REST API says of a run."""
+        return self.asked(f"/dags/{report.dag_id}/dagRuns/{report.run_id}")
+
+    def xcom(self, report, task_id, key="return_value", *, map_index=-1):
+        return self.airflow.xcom(report.dag_id, report.run_id, task_id, key, map_index=map_index)
+
+    def log(self, report, task_id, map_index=-1, try_number=1):
+        return self.airflow.log(report.dag_id, report.run_id, task_id, try_number, map_index=map_index)
+
+    def requests(self, endpoint):
+        """Return the requests that an endpoint got."""
+        return [request for request in self.emulator.requests() if request.endpoint == endpoint]
+
+    def asset_events(self, example):
+        """Return what the events of a DAG's assets say. In Airflow 2.11 they are called datasets."""
+        kind = "assets" if airflow_major() >= 3 else "datasets"
+        found = self.asked(f"/{kind}/events", source_dag_id=example)
+        return [event["extra"] for event in found[f"{kind.removesuffix('s')}_events"]]
+
+    def left_over(self, endpoint):
+        """Return what an example forgot to delete: everything is named for its endpoint."""
+        control = self.emulator.client("sagemaker")
+        return [
+            *control.list_endpoints(NameContains=endpoint)["Endpoints"],
+            *control.list_endpoint_configs(NameContains=endpoint)["EndpointConfigs"],
+            *control.list_models(NameContains=endpoint)["Models"],
+        ]
