@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from airflow_async_sm.demo.configuration import environment_of_programs
-from airflow_async_sm.demo.errors import RestError
+from airflow_async_sm.demo.errors import ComponentFailed, RestError
 from airflow_async_sm.demo.local_airflow import WORKING_PARTS, LocalAirflow, _airflow
 from airflow_async_sm.demo.runs import RUN_ENDED
 from benchmarks.airflow_process import Usage
@@ -82,6 +83,16 @@ class BatchAirflow(LocalAirflow):
         program.wait(_ENDING_SECONDS)
         environment = environment_of_programs(self.home, self._variables)
         components.start("triggerer", _airflow(*WORKING_PARTS["triggerer"]), environment)
+
+    def ensure_alive(self) -> None:
+        """Look whether all programs run; a triggerer that SQLite has thrown out is begun again."""
+        try:
+            super().ensure_alive()
+        except ComponentFailed as error:
+            if error.component != "triggerer" or "database is locked" not in str(error):
+                raise
+            sys.stderr.write("the triggerer ended, for the database was locked; another one begins ...\n")
+            self.kill_triggerer()
 
     def usage(self) -> dict[str, Usage]:
         """Begin to watch each program with all that it starts."""
