@@ -2,75 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import signal
-
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from airflow_async_sm.emulator.settings.faults import ModelLatency
 from tests import given
+from tests.browser import BrowserMissing
+from tests.browser import browser as started
 from tests.world import eventually
 
 pytestmark = pytest.mark.default_airflow
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--window-size=1400,1000",
-]
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-
-
-def find(*names):
-    path = given.ENVIRONMENT.get("PATH")
-    found = next(filter(None, (shutil.which(name, path=path) for name in names)), None)
-    if found is None:
-        pytest.fail(
-            f"There is no {names[0]} on PATH: install Chromium and its driver "
-            "(in Debian the packages chromium and chromium-driver).",
-            pytrace=False,
-        )
-    return found
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """A browser with an empty profile, ended with everything that it started."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = find("chromium", "google-chrome")
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    # A path is given, so that no driver is looked for on the network.
-    service = Service(find("chromedriver"), popen_kw={"start_new_session": True})
+    """A browser with an empty profile."""
     with pytest.MonkeyPatch.context() as variables:
         for name in ("NO_PROXY", "no_proxy"):
             variables.setenv(name, "127.0.0.1,localhost")
-        driver = None
         try:
-            driver = webdriver.Chrome(options=options, service=service)
-            driver.set_page_load_timeout(30)
-            yield driver
-        finally:
-            group = service.process.pid if service.process else None
-            if driver is not None:
-                driver.quit()
-            if group is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(group, signal.SIGKILL)
+            with started(tmp_path_factory.mktemp("profile"), path=given.ENVIRONMENT.get("PATH")) as driver:
+                yield driver
+        except BrowserMissing as error:
+            pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture(scope="module")
