@@ -89,6 +89,7 @@ class Batch:
         self._log = log
         self._clock = clock
         self._allowed = 1
+        self._told = ""
         self._ledger = BatchLedger(hook, plan.location, plan.count)
         self._looker = BatchLooker(
             hook=hook, ledger=self._ledger, expected=expected, patience=limits.patience, clock=clock
@@ -200,7 +201,9 @@ class Batch:
         if self.state.unsuccessful:
             self._looker.look(from_the_start=True)
         self._end_turn(handle.endpoint_name, self._clock())
-        self._tell(replace(handle, done=self.state.done, failed=self.state.unsuccessful), self._clock())
+        state = self.state
+        ended = replace(handle, done=state.done, failed=state.unsuccessful, in_flight=state.in_flight)
+        self._tell(ended, self._clock())
         return write_manifest(
             self._hook,
             S3Uri.parse(self.plan.location),
@@ -251,7 +254,9 @@ class Batch:
             in_flight=handle.in_flight,
             seconds=now - handle.submitted_at,
         )
-        self._log.info("%s: %s.", handle.subject, progress)
+        if str(progress) != self._told:
+            self._told = str(progress)
+            self._log.info("%s: %s.", handle.subject, progress)
         try:
             self._hook.write_record(f"{handle.location}progress.json", progress.to_dict())
         except SageMakerAsyncError as error:
