@@ -17,8 +17,8 @@ _COMMANDS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+def command_line() -> argparse.ArgumentParser:
+    """Return what reads the command line of all commands."""
     parser = argparse.ArgumentParser(
         prog="airflow-async-sm", description="SageMaker Asynchronous Inference for Airflow."
     )
@@ -26,7 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, purpose) in _COMMANDS.items():
         module.add_arguments(commands.add_parser(name, help=purpose, description=purpose))
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    chosen = command_line().parse_args(arguments)
     exit_code: int = _COMMANDS[chosen.command][0].run(chosen)
     return exit_code
 

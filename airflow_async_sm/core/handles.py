@@ -244,3 +244,4 @@ class BatchHandle(Record):
 
 
 Handle = InvocationHandle | EndpointHandle | BatchHandle
+"""What is waited for: a request, an endpoint or a batch."""

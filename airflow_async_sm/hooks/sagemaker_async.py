@@ -84,7 +84,8 @@ class SageMakerAsyncHook(BatchCalls, InputCalls, OutputCalls, ResultCalls, Prefl
 
         :param request: What to submit. Without an ``inference_id`` it gets a random one.
         :raises RequestRejected: the service refused it, or the installed boto3 cannot send it.
-        :raises Throttled: the service is too busy to take it; a retry may succeed.
+        :raises ~airflow_async_sm.exceptions.Throttled: the service is too busy to take it; a retry
+            may succeed.
         :raises ServiceUnavailable: it was not accepted; a retry may succeed.
         :raises SubmissionUnconfirmed: the reply was lost; it may have been accepted.
         """

@@ -40,7 +40,7 @@ class SageMakerAsyncBaseSensor(WaitsForAws, BaseSensorOperator):
     Wait for something that this task did not begin.
 
     A subclass says how to wait (:meth:`trigger`) and what to return (:meth:`collect`). Airflow's own loop
-    asks :meth:`poke`, in its two modes; a deferred wait is the trigger's. Each look is made, judged and
+    asks ``poke``, in its two modes; a deferred wait is the trigger's. Each look is made, judged and
     logged by the trigger's wait engine, so all three come to the same end.
 
     :param poke_interval: Seconds between two looks, at least 1. Longest pause where the wait is deferred.

@@ -126,7 +126,7 @@ class Unknowns:
 
     Something that works in one position only relies on what nobody has promised: test it in the others.
     How many invocations an instance runs at a time by default is unknown too; that one is
-    :attr:`Behaviour.default_concurrency`.
+    ``Behaviour.default_concurrency``.
 
     :param filename_suffix: What is added to ``Filename`` in the output key: nothing (``absent``), or ``.out``
         as to generated names (``out``). Default ``absent``, our inference: the documentation says that the
