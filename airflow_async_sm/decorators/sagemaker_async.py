@@ -45,6 +45,8 @@ class _CallsFunction(DecoratedOperator):
     custom_operator_name = "@task.sagemaker_async"
     # The function's arguments are concealed one by one, so that their names can be seen.
     concealed_fields: Sequence[str] = ()
+    # Airflow 3.0 passes this method on, which it has taken away from its operators, and does not use it.
+    xcom_push = inspect.getattr_static(DecoratedOperator, "xcom_push", None)
 
     def execute(self, context: Context) -> Any:
         """Call the function, send what it returns, and wait unless told not to."""
