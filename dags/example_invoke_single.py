@@ -1,12 +1,15 @@
 """
-### Score one record now
+### Score one record, or one file in S3, now
 
-Trains a small model, deploys it to an asynchronous endpoint, sends it one record, waits for the answer
-without holding a worker, uses the answer, and deletes the endpoint again, also when something failed.
+Somebody wants to know what the model says, and fills in a form: one record, or the address of a file with
+many of them. This DAG trains a small model, deploys it to an asynchronous endpoint, sends it one request,
+waits for the answer without holding a worker, uses the answer, and deletes the endpoint again, also when
+something failed. Where the endpoint is there anyway, `invoke` and the task after it are all you need.
 
-Trigger it from the form: every name, and the record itself, is a parameter. The defaults fit the local
-emulator (`scripts/demo`). For a real account set `aws_conn_id`, `bucket`, `image` and `execution_role_arn`;
-the image has to hold a scikit-learn that can read the model which the first task trains.
+Every name is a parameter too. The defaults fit the local emulator (`scripts/demo`), and the first task puts a
+sample file next to its model: `s3://async-sm-example/diabetes/patients.json`. For a real account set
+`aws_conn_id`, `bucket`, `image` and `execution_role_arn`; the image has to hold a scikit-learn that can read
+the model which the first task trains.
 """
 
 from __future__ import annotations
@@ -63,6 +66,12 @@ with DAG(
         "record": Param(
             FIRST_PATIENT, type="array", description="The ten standardised values of one patient."
         ),
+        "file": Param(
+            None,
+            type=["null", "string"],
+            pattern="^s3://.+/.+",
+            description="S3 URI of a file to score in place of the record: a list of such records, in JSON.",
+        ),
         "aws_conn_id": Param("aws_default", type="string", description="Airflow connection to AWS."),
         "bucket": Param(
             "async-sm-example", type="string", description="Bucket for model and answers; made if missing."
@@ -90,7 +99,7 @@ with DAG(
 
     @task
     def train_and_upload(params: dict[str, Any] | None = None) -> str:
-        """Train a model that predicts the course of diabetes, and return the S3 URI of its package."""
+        """Train a model that predicts the course of diabetes; return where in S3 its package is."""
         import joblib
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
         from sklearn.datasets import load_diabetes
@@ -98,10 +107,8 @@ with DAG(
 
         assert params is not None
         features, progression = load_diabetes(return_X_y=True)
-        model = Ridge(alpha=0.1).fit(features, progression)
-
         dump = io.BytesIO()
-        joblib.dump(model, dump)
+        joblib.dump(Ridge(alpha=0.1).fit(features, progression), dump)
         package = io.BytesIO()
         with tarfile.open(fileobj=package, mode="w:gz") as archive:
             for name, content in {
@@ -115,35 +122,27 @@ with DAG(
         s3 = S3Hook(aws_conn_id=params["aws_conn_id"])
         if not s3.check_for_bucket(params["bucket"]):
             s3.create_bucket(params["bucket"])
-        key = f"{params['prefix']}/model.tar.gz"
-        s3.load_bytes(package.getvalue(), key, params["bucket"], replace=True)
-        return f"s3://{params['bucket']}/{key}"
+        folder = f"s3://{params['bucket']}/{params['prefix']}"
+        s3.load_string(json.dumps(features[:5].tolist()), f"{folder}/patients.json", replace=True)
+        s3.load_bytes(package.getvalue(), f"{folder}/model.tar.gz", replace=True)
+        return f"{folder}/model.tar.gz"
 
     @task
-    def use_prediction(
-        answer: dict[str, Any], model_data_url: str, params: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """Read the endpoint's prediction and hold it against the model called directly."""
-        import joblib
-        import numpy
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
+    def use_prediction(answer: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Read the answer, one prediction for each record, and return what is worth knowing of it."""
         from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 
         assert params is not None
-        output = SageMakerAsyncHook(params["aws_conn_id"]).read_result(answer["output_location"])
-        predicted = json.loads(output)
-
-        bucket, key = S3Hook.parse_s3_url(model_data_url)
-        package = S3Hook(aws_conn_id=params["aws_conn_id"]).get_key(key, bucket).get()["Body"].read()
-        with tarfile.open(fileobj=io.BytesIO(package)) as archive:
-            member = archive.extractfile("model.joblib")
-            assert member is not None
-            model = joblib.load(io.BytesIO(member.read()))
-        expected = model.predict([params["record"]])
-        if not numpy.allclose(predicted, expected):
-            raise ValueError(f"The endpoint predicts {predicted}, the model itself {expected.tolist()}.")
-        return {"prediction": predicted, "output_location": answer["output_location"]}
+        predictions = json.loads(
+            SageMakerAsyncHook(params["aws_conn_id"]).read_result(answer["output_location"])
+        )
+        return {
+            "records": len(predictions),
+            # A file may have many: all are in S3.
+            "prediction": predictions[:100],
+            "highest": max(predictions),
+            "output_location": answer["output_location"],
+        }
 
     model_data_url = train_and_upload()
 
@@ -163,15 +162,20 @@ with DAG(
         deferrable=True,
     )
 
+    # [START example_invoke_single_invoke]
     invoke = SageMakerAsyncInvokeOperator(
         task_id="invoke",
         aws_conn_id="{{ params.aws_conn_id }}",
         endpoint_name="{{ params.endpoint_name }}",
-        payload="{{ [params.record] | tojson }}",
+        # One of the two: what is rendered to nothing counts as left out. The file is not copied: the endpoint
+        # reads it.
+        payload="{{ '' if params.file else [params.record] | tojson }}",
+        input_location="{{ params.file or '' }}",
         content_type="application/json",
         accept="application/json",
         deferrable=True,
     )
+    # [END example_invoke_single_invoke]
 
     delete = SageMakerAsyncDeleteOperator(
         task_id="delete",
@@ -183,6 +187,6 @@ with DAG(
         deferrable=True,
     )
 
-    deploy >> invoke >> use_prediction(invoke.output, model_data_url) >> delete
+    deploy >> invoke >> use_prediction(invoke.output) >> delete
     # The training is the setup: a deployment that failed half-way is cleaned up too.
     delete.as_teardown(setups=model_data_url.operator)

@@ -2,16 +2,21 @@
 ### Score last night's files
 
 Every night a system leaves files in a folder of the day, one for each patient. Two hours after midnight this
-DAG deploys an endpoint, sends it all files of the day in one task, and deletes the endpoint again. If too
-many files have no answer, the run fails here and nothing is loaded. Else the scores go into a database, and
-an asset event tells others that they are there.
+DAG lists them. If there are none, the rest is skipped, and nothing is paid for. Else it deploys an endpoint,
+sends it all files in one task, and deletes the endpoint again. If too many files have no answer, the run
+fails here and nothing is loaded. Else the scores go into a database, and an asset event tells others that
+they are there: see `example_consumer_on_asset`.
 
-A run belongs to a day, whenever it happens: `airflow backfill` scores the days of the past, and a run that is
-cleared replaces what it has loaded before. A task that is retried goes on with the batch it had begun.
+The deployment is the warm-up: when it is done, an instance is ready. For an endpoint that stays and sleeps by
+day, `SageMakerAsyncCapacityOperator` takes its place, and lets the instances go in place of the deletion.
 
-The defaults fit the local emulator: `scripts/demo --dag-file dags/example_nightly_batch.py`. A small model is
-trained, and some sample files are put into the folder, one of them damaged. For a real account set
-`aws_conn_id`, `bucket`, `image`, `execution_role_arn` and `model_data_url`, and `sample_files` to 0.
+A run belongs to a day, whenever it happens. So a backfill scores the days of the past, several at the same
+time if you like, for each day has an endpoint of its own. A run that is cleared replaces what it has loaded
+before. A task that is retried goes on with the batch it had begun.
+
+The defaults fit the local emulator: `scripts/demo example_nightly_batch`. A small model is trained, and some
+sample files are put into the folder, one of them damaged. For a real account set `aws_conn_id`, `bucket`,
+`image`, `execution_role_arn` and `model_data_url`, and `sample_files` to 0.
 """
 
 from __future__ import annotations
@@ -59,6 +64,8 @@ DAY = (
 )
 FOLDER = "s3://{{ params.bucket }}/{{ params.prefix }}"
 INCOMING = f"{FOLDER}/incoming/{DAY}/"
+# Days that are scored at the same time do not delete each other's.
+ENDPOINT = "{{ params.endpoint_name }}-" + DAY
 
 # Others can be scheduled on it. Airflow 2.11 calls it a dataset.
 SCORES = Asset("nightly_scores")
@@ -162,7 +169,7 @@ with DAG(
     schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
-    # One night after the other: they share the endpoint's name.
+    # One night after the other. A backfill has a number of its own.
     max_active_runs=1,
     is_paused_upon_creation=True,
     tags=["example", "sagemaker"],
@@ -191,7 +198,10 @@ with DAG(
             description="How many sample files are put into a folder that is empty. One of them is damaged.",
         ),
         "endpoint_name": Param(
-            "example-nightly", type="string", maxLength=63, description="Name of the endpoint."
+            "example-nightly",
+            type="string",
+            maxLength=52,
+            description="What the endpoint's name begins with. The day is added to it.",
         ),
         "image": Param(
             "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.4-2",
@@ -241,6 +251,17 @@ with DAG(
         train_and_upload(location, params["aws_conn_id"])
         return location
 
+    @task.short_circuit
+    def list_files(folder: str, params: dict[str, Any] | None = None) -> int:
+        """Return how many files there are. With none of them, the tasks after this one are skipped."""
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        assert params is not None
+        s3 = S3Hook(aws_conn_id=params["aws_conn_id"])
+        bucket, prefix = s3.parse_s3_url(folder)
+        return sum(name.endswith(".json") for name in s3.list_keys(bucket, prefix=prefix))
+
+    # [START example_nightly_batch_quality]
     @task
     def check_quality(batch: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Fail if too many files have no score."""
@@ -254,6 +275,8 @@ with DAG(
                 f"loaded. {batch['summary']} says why, and {batch['dead_letter']} has the files."
             )
         return {"files": files, "failed": failed, "share": round(failed / files, 4)}
+
+    # [END example_nightly_batch_quality]
 
     @task(outlets=[SCORES])
     def load_scores(
@@ -272,16 +295,19 @@ with DAG(
             while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
                 database.execute(text(INSERT_ROW), some)
                 loaded += len(some)
-        outlet_events[SCORES].extra = {"day": day, "manifest": batch["manifest"], "counts": batch["counts"]}
+        # What others need who are scheduled on it.
+        told = {name: batch[name] for name in ("manifest", "results", "counts")}
+        outlet_events[SCORES].extra = {"day": day, **told}
         return {"day": day, "rows": loaded, "scored": batch["counts"]["Succeeded"]}
 
+    model_data_url = prepare(INCOMING)
     with sagemaker_async_endpoint(
         aws_conn_id="{{ params.aws_conn_id }}",
-        endpoint_name="{{ params.endpoint_name }}",
+        endpoint_name=ENDPOINT,
         image="{{ params.image }}",
         execution_role_arn="{{ params.execution_role_arn }}",
         instance_type="{{ params.instance_type }}",
-        model_data_url=prepare(INCOMING),
+        model_data_url=model_data_url,
         output_path=f"{FOLDER}/answers",
         failure_path=f"{FOLDER}/failures",
         environment={
@@ -289,11 +315,12 @@ with DAG(
             "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
         },
         deferrable=True,
-    ):
+    ) as deploy:
+        # [START example_nightly_batch_score]
         score = SageMakerAsyncBatchOperator(
             task_id="score",
             aws_conn_id="{{ params.aws_conn_id }}",
-            endpoint_name="{{ params.endpoint_name }}",
+            endpoint_name=ENDPOINT,
             input_prefix=INCOMING,
             input_pattern="*.json",
             content_type="application/json",
@@ -308,10 +335,11 @@ with DAG(
             # If half of them fail it is not the files. How many of them may is the next task's business.
             max_failures=0.5,
             stop_early=True,
-            on_empty="skip",
             retries=2,
             retry_delay=timedelta(minutes=1),
             deferrable=True,
         )
+        # [END example_nightly_batch_score]
 
+    model_data_url >> list_files(INCOMING) >> deploy
     check_quality(score.output) >> load_scores(score.output, DAY)

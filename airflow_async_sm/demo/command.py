@@ -7,6 +7,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from airflow_async_sm.demo.configuration import Login
 from airflow_async_sm.demo.errors import LocalAirflowError
+from airflow_async_sm.demo.examples import FIRST, STARTED_BY, find_example, listing
 from airflow_async_sm.demo.local_airflow import LocalAirflow
 from airflow_async_sm.demo.runs import RunReport, TaskReport, follow
 from airflow_async_sm.demo.signals import ending_signals_held_back, ending_signals_interrupt
@@ -30,13 +32,20 @@ KEEP_LOOK_SECONDS = 0.5
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of the command to a parser."""
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "example",
+        nargs="?",
+        default=None,
+        help=f"name of an example in dags/ below the current folder (default: {FIRST})",
+    )
+    which.add_argument(
         "--dag-file",
         type=Path,
         default=None,
-        help="file with the DAG; the other files of its folder are loaded too, but paused "
-        "(default: dags/example_invoke_single.py below the current folder)",
+        help="file with another DAG; the other files of its folder are loaded too, but paused",
     )
+    which.add_argument("--list", action="store_true", help="list the examples, and run nothing")
     parser.add_argument("--dag-id", default=None, help="DAG to run (default: the name of the file)")
     parser.add_argument(
         "--keep",
@@ -60,22 +69,28 @@ def run(args: Namespace, *, console: Console | None = None) -> int:
     :param console: Where to write. Default: standard output.
     :return: Exit code: 0 the run succeeded, 1 it did not or Airflow could not be started, 130 interrupted.
     """
-    dag_file: Path = (args.dag_file or Path.cwd() / "dags" / "example_invoke_single.py").resolve()
-    demo = Demo(
-        dag_file=dag_file,
-        dag_id=args.dag_id or dag_file.stem,
-        keep=args.keep,
-        timeout=args.timeout,
-        console=console or Console(),
-    )
+    console = console or Console()
+    examples = Path.cwd() / "dags"
     try:
+        if args.list:
+            for line in listing(examples):
+                write(console, line)
+            return SUCCESS
+        dag_file = (args.dag_file or find_example(examples, args.example or FIRST).file).resolve()
+        demo = Demo(
+            dag_file=dag_file,
+            dag_id=args.dag_id or dag_file.stem,
+            keep=args.keep,
+            timeout=args.timeout,
+            console=console,
+        )
         with ending_signals_interrupt():
             return demo.run()
     except KeyboardInterrupt:
-        demo.say("Interrupted. Everything is stopped and removed.")
+        write(console, "Interrupted. Everything is stopped and removed.")
         return INTERRUPTED
     except (LocalAirflowError, DemoError) as error:
-        demo.say(str(error), style="red")
+        write(console, str(error), style="red")
         return FAILURE
 
 
@@ -88,7 +103,7 @@ class Demo:
     One run of the demo, from the first line to the last.
 
     :param dag_file: File with the DAG; its folder is the DAGs folder.
-    :param dag_id: DAG to run.
+    :param dag_id: DAG to run; where an asset of another example starts it, that one is run first.
     :param keep: Wait for Ctrl-C before cleaning up, and ask for a login.
     :param timeout: Seconds the run may take.
     :param console: Where to write.
@@ -96,7 +111,7 @@ class Demo:
 
     def __init__(self, *, dag_file: Path, dag_id: str, keep: bool, timeout: float, console: Console) -> None:
         self._dag_file = dag_file
-        self._dag_id = dag_id
+        self._dags = dags_to_run(dag_file, dag_id)
         self._timeout = timeout
         self._console = console
         self._login = Login.generate() if keep else None
@@ -111,7 +126,7 @@ class Demo:
         self._step(f"starting a local Airflow and the emulator for {self._dag_file.name}")
         try:
             airflow = self._start()
-            report = self._run_dag(airflow)
+            report = self._run_dags(airflow)
             self._tell(airflow, report)
             if self._login is not None:
                 self._keep(airflow, self._login)
@@ -134,7 +149,8 @@ class Demo:
             on_progress=self._step,
         )
         self._resources.enter_context(airflow)
-        airflow.wait_for_dag(self._dag_id, timeout=DAG_TIMEOUT, file=self._dag_file)
+        for dag_id, file in self._dags.items():
+            airflow.wait_for_dag(dag_id, timeout=DAG_TIMEOUT, file=file)
         return airflow
 
     def _start_emulator(self) -> Mapping[str, str]:
@@ -151,11 +167,39 @@ class Demo:
         self._step(f"emulator up at {emulator.url}")
         return {"AIRFLOW_CONN_AWS_DEFAULT": airflow_connection(emulator.url)}
 
-    def _run_dag(self, airflow: LocalAirflow) -> RunReport:
-        run_id = airflow.trigger(self._dag_id)
-        self._step(f"DAG {self._dag_id} triggered, run {run_id}")
+    def _run_dags(self, airflow: LocalAirflow) -> RunReport:
+        """Run the DAG, and before it the one that starts it. Return what became of the last that ran."""
+        first, *then = self._dags
+        for dag_id in then:
+            # Paused, it would not hear of the asset.
+            airflow.unpause(dag_id)
+        report = self._follow(airflow, first, self._begin(airflow, first))
+        for dag_id in then:
+            if not report.succeeded:
+                break
+            run_id = airflow.wait_for_run(dag_id, timeout=DAG_TIMEOUT)
+            self._step(f"run {report.state}; its asset has started DAG {dag_id}, run {run_id}")
+            report = self._follow(airflow, dag_id, run_id)
+        return report
+
+    def _begin(self, airflow: LocalAirflow, dag_id: str) -> str:
+        """Return the run that the schedule makes, or make one."""
+        if airflow.is_due(dag_id):
+            # A second one, made by hand, would come in its way.
+            airflow.unpause(dag_id)
+            run_id = airflow.wait_for_run(dag_id, timeout=DAG_TIMEOUT)
+            self._step(f"DAG {dag_id} started by its schedule, run {run_id}")
+        else:
+            run_id = airflow.trigger(dag_id)
+            self._step(f"DAG {dag_id} triggered, run {run_id}")
+        return run_id
+
+    def _follow(self, airflow: LocalAirflow, dag_id: str, run_id: str) -> RunReport:
         with open_view(self._console) as view:
-            report = follow(airflow, self._dag_id, run_id, timeout=self._timeout, on_change=view.change)
+            report = follow(airflow, dag_id, run_id, timeout=self._timeout, on_change=view.change)
+            if len(self._dags) > 1:
+                # The other DAG may have taken them.
+                report = replace(report, slots_while_deferred=None)
             view.finish(report)
         return report
 
@@ -172,16 +216,16 @@ class Demo:
 
     def _show_log(self, airflow: LocalAirflow, report: RunReport, task: TaskReport) -> None:
         text = airflow.log(
-            self._dag_id, report.run_id, task.task_id, task.try_number, map_index=task.map_index
+            report.dag_id, report.run_id, task.task_id, task.try_number, map_index=task.map_index
         )
         self.say(f"{task_line(task, slots=None)}. The end of its log:", style="red")
         self.say(relevant_tail(text))
 
     def _show_results(self, airflow: LocalAirflow, report: RunReport) -> None:
-        leaves = airflow.leaf_tasks(self._dag_id)
+        leaves = airflow.leaf_tasks(report.dag_id)
         for task in report.tasks:
             if task.task_id in leaves and task.state == "success":
-                value = airflow.xcom(self._dag_id, report.run_id, task.task_id, map_index=task.map_index)
+                value = airflow.xcom(report.dag_id, report.run_id, task.task_id, map_index=task.map_index)
                 if value is None:
                     self.say(f"{task.label} returned nothing.")
                 else:
@@ -208,6 +252,15 @@ class Demo:
     def _step(self, text: str, *, style: str | None = None) -> None:
         """Write a line with the seconds since the start of the demo."""
         self.say(f"[{time.monotonic() - self._began:5.1f} s] {text}", style=style)
+
+
+def dags_to_run(dag_file: Path, dag_id: str) -> dict[str, Path]:
+    """Return the DAGs to run, one after the other, and their files."""
+    starter = STARTED_BY.get(dag_id, "")
+    file = dag_file.with_name(f"{starter}.py")
+    # A copy that stands alone has nobody who starts it.
+    first = {starter: file} if file.is_file() else {}
+    return {**first, dag_id: dag_file}
 
 
 def relevant_tail(log: str) -> str:

@@ -67,6 +67,23 @@ class DagNotFound(LocalAirflowError):
         return f"No DAG {self.dag_id!r}. These DAG files cannot be imported:\n{broken}"
 
 
+class RunNotFound(LocalAirflowError):
+    """
+    Airflow did not make the run that was waited for.
+
+    :param dag_id: The DAG.
+    :param timeout: Seconds that were allowed.
+    """
+
+    def __init__(self, dag_id: str, timeout: float) -> None:
+        super().__init__(dag_id, timeout)
+        self.dag_id = dag_id
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"No run of DAG {self.dag_id!r} began within {self.timeout:g} s."
+
+
 class RestError(LocalAirflowError):
     """
     Airflow's REST API refused a request or could not be reached.

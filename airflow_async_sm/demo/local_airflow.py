@@ -21,7 +21,13 @@ from airflow_async_sm.demo.configuration import (
     free_port,
     write_home,
 )
-from airflow_async_sm.demo.errors import DagNotFound, LocalAirflowError, NotReady, RestError
+from airflow_async_sm.demo.errors import (
+    DagNotFound,
+    LocalAirflowError,
+    NotReady,
+    RestError,
+    RunNotFound,
+)
 from airflow_async_sm.demo.processes import Components
 from airflow_async_sm.demo.rest import RestClient, TaskInstance
 from airflow_async_sm.demo.signals import ending_signals_held_back, ending_signals_interrupt
@@ -296,6 +302,28 @@ class LocalAirflow:
         if self._paused_at_creation:
             self._rest.unpause(dag_id)
         return self._rest.trigger(dag_id, conf=conf, run_id=run_id)
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG be run by its schedule, or by the assets that it waits for."""
+        self._rest.unpause(dag_id)
+
+    def is_due(self, dag_id: str) -> bool:
+        """Whether the schedule of a DAG makes a run as soon as it is not paused."""
+        return self._rest.is_due(dag_id)
+
+    def wait_for_run(self, dag_id: str, *, timeout: float = 60.0) -> str:
+        """
+        Wait for the first run that a schedule or an asset makes, and return its name.
+
+        :param timeout: Seconds, default 60.
+        :raises RunNotFound: there is none.
+        """
+        deadline = time.monotonic() + timeout
+        while not (runs := self._rest.runs(dag_id)):
+            if time.monotonic() > deadline:
+                raise RunNotFound(dag_id, timeout)
+            time.sleep(POLL_SECONDS)
+        return runs[0]
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """State of a run: ``queued``, ``running``, ``success`` or ``failed``."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from airflow_async_sm.demo.configuration import Login
 from airflow_async_sm.demo.errors import RestError
 
 PAGE = 100  # the most that both versions give at once
+WRITE_PAUSES = (0.5, 1.0, 2.0, 4.0, None)  # in seconds, after an attempt that failed
 TEARDOWN_RULE = "all_done_setup_success"
 
 
@@ -92,7 +94,26 @@ class RestClient:
         return {error["filename"]: error["stack_trace"] for error in found}
 
     def unpause(self, dag_id: str) -> None:
-        self._call("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
+        """Let a DAG run. SQLite takes one write at a time, so a server that is busy is asked again."""
+        for pause in WRITE_PAUSES:
+            try:
+                self._call("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
+            except RestError as error:
+                if pause is None or error.status is None or not httpx.codes.is_server_error(error.status):
+                    raise
+                time.sleep(pause)
+            else:
+                return
+
+    def is_due(self, dag_id: str) -> bool:
+        """Whether the schedule makes a run now, unless the DAG is paused."""
+        name = "next_dagrun_run_after" if self._v2 else "next_dagrun_create_after"
+        due = self._call("GET", f"/dags/{_part(dag_id)}").get(name)
+        return due is not None and datetime.fromisoformat(due) <= datetime.now(UTC)
+
+    def runs(self, dag_id: str) -> list[str]:
+        """The runs of a DAG."""
+        return [str(run["dag_run_id"]) for run in self._pages(f"/dags/{_part(dag_id)}/dagRuns", "dag_runs")]
 
     def leaf_tasks(self, dag_id: str) -> list[str]:
         """Tasks that nothing but teardowns comes after, teardowns left out."""

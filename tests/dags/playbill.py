@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
@@ -54,6 +55,7 @@ class Stage:
         self.airflow, self.emulator, self.world = airflow, emulator, World(emulator)
         self._threads = ThreadPoolExecutor(max_workers=2 * len(EXAMPLES))
         self._first: dict[str, Future] = {}
+        self._triggering = threading.Lock()
 
     def begin(self):
         """Start the first run of each example."""
@@ -61,7 +63,7 @@ class Stage:
             self.airflow.wait_for_dag(example, timeout=120, file=f"{example}.py")
             if example in SCHEDULED:
                 self.airflow._rest.unpause(example)
-            start = self._made_by_airflow if example in SCHEDULED + FOLLOWS_ANOTHER else self.airflow.trigger
+            start = self._made_by_airflow if example in SCHEDULED + FOLLOWS_ANOTHER else self._trigger
             self._first[example] = self._threads.submit(self._play, example, start)
 
     def close(self):
@@ -73,7 +75,7 @@ class Stage:
 
     def run(self, example, **conf):
         """Run an example again, with other parameters, to its end; return the report."""
-        return self._play(example, partial(self.airflow.trigger, conf=conf))
+        return self._play(example, partial(self._trigger, conf=conf))
 
     def _play(self, example, start):
         report = follow(
@@ -91,6 +93,11 @@ class Stage:
                     example, task.label, task.state, self.log(report, task.task_id, task.map_index)[-4_000:]
                 )
         return report
+
+    def _trigger(self, example, conf=None):
+        # Airflow's SQLite refuses one of two that come at the same moment.
+        with self._triggering:
+            return self.airflow.trigger(example, conf=conf)
 
     def _made_by_airflow(self, example):
         """Wait for the run that a schedule makes."""

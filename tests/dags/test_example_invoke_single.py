@@ -22,7 +22,29 @@ def test_the_answer_to_one_record_is_in_xcom(stage):
     (request,) = stage.requests("example-diabetes")
     assert answer["output_location"] == request.output_location
     assert json.loads(stage.world.body(request.output_location)) == answer["prediction"]
+    assert answer["prediction"] == pytest.approx(predictions(1))
     assert stage.left_over("example-diabetes") == []
+
+
+def test_a_file_in_s3_is_scored_in_place_of_the_record(stage):
+    file = "s3://async-sm-example/one-file/patients.json"
+    report = stage.run(EXAMPLE, file=file, endpoint_name="example-file", prefix="one-file")
+    assert report.succeeded, states(report)
+    (request,) = stage.requests("example-file")
+    assert request.input_location == file
+    answer = stage.xcom(report, "use_prediction")
+    assert (answer["records"], answer["output_location"]) == (5, request.output_location)
+    assert answer["prediction"] == pytest.approx(predictions(5))
+    assert stage.left_over("example-file") == []
+
+
+def predictions(count):
+    """Return what the model of the example predicts for the first patients."""
+    from sklearn.datasets import load_diabetes
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(alpha=0.1).fit(*load_diabetes(return_X_y=True))
+    return model.predict(load_diabetes().data[:count]).tolist()
 
 
 def test_a_model_that_refuses_the_record_fails_the_task_with_its_words(stage):

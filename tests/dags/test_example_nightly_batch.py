@@ -23,12 +23,13 @@ def test_the_files_of_the_day_are_scored_and_loaded(stage):
     run = stage.run_of(report)
     assert run["run_type"] == "scheduled"
     day = run["data_interval_start"][:10]
-    asked = stage.requests("example-nightly")
+    asked = stage.requests(f"example-nightly-{day}")
     folder = f"s3://async-sm-example/nightly/incoming/{day}/"
     assert {r.input_location for r in asked} == {f"{folder}patient-{n:04d}.json" for n in range(20)}
     # The damaged one is tried twice.
     assert len(asked) == 21
 
+    assert stage.xcom(report, "list_files") == 20
     batch = stage.xcom(report, "endpoint.score")
     assert (batch["counts"]["Succeeded"], batch["counts"]["Failed"]) == (19, 1)
     (dead,) = map(json.loads, stage.world.body(batch["dead_letter"]).splitlines())
@@ -45,9 +46,21 @@ def test_the_files_of_the_day_are_scored_and_loaded(stage):
     assert [loaded[f"patient-{n:04d}.json"][0] for n in range(19)] == pytest.approx(expected[:19])
 
     (event,) = stage.asset_events(EXAMPLE)
-    assert (event["day"], event["manifest"]) == (day, batch["manifest"])
-    assert event["counts"] == batch["counts"]
-    assert stage.left_over("example-nightly") == []
+    assert event == {"day": day, **{name: batch[name] for name in ("manifest", "results", "counts")}}
+    assert stage.left_over(f"example-nightly-{day}") == []
+
+
+@pytest.mark.airflow_processes
+def test_a_night_without_files_deploys_nothing(stage):
+    report = stage.run(EXAMPLE, sample_files=0, prefix="no-files", endpoint_name="example-no-files")
+    assert report.succeeded, states(report)
+    assert {task for task, state in states(report).items() if state == "skipped"} >= {
+        "endpoint.deploy",
+        "endpoint.score",
+        "check_quality",
+        "load_scores",
+    }
+    assert stage.requests("example-no-files") == []
 
 
 def predictions(count):
@@ -98,7 +111,7 @@ def test_the_nightly_example_replaces_what_a_day_has_in_the_database(nightly, da
         return [{**row, "input": f"s3://in/{number}"} for number in range(count)]
 
     load = nightly.dag.get_task("load_scores").python_callable
-    batch = {"counts": {"Succeeded": 2}, "manifest": "s3://work/manifest.jsonl"}
+    batch = {"counts": {"Succeeded": 2}, "manifest": "s3://m", "results": "s3://r"}
     params = {"database_conn_id": "scores", "sqlite_file": None, "aws_conn_id": "aws_default"}
     for day, count in (("2026-11-20", 3), ("2026-11-21", 2_500), ("2026-11-20", 1)):
         monkeypatch.setattr(nightly, "rows_of", lambda batch, day, aws, n=count: iter(answered(day, n)))

@@ -42,9 +42,11 @@ class FakeAirflow:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.followed: list[str] = []
         self.options: dict[str, Any] = {}
         self.environment: dict[str, str] = {}
         self.state = "success"
+        self.due: set[str] = set()
         self.on_start: Callable[[], None] = lambda: None
         self.on_known: Callable[[], None] = lambda: None
         self.on_alive: Callable[[], None] = lambda: None
@@ -65,14 +67,26 @@ class FakeAirflow:
         self.events.append("airflow stopped")
 
     def wait_for_dag(self, dag_id: str, *, timeout: float, file: Path) -> None:
+        assert file.stem == dag_id or dag_id == "other"
         self.events.append(f"waited for {dag_id}")
         self.on_known()
+
+    def is_due(self, dag_id: str) -> bool:
+        return dag_id in self.due
+
+    def unpause(self, dag_id: str) -> None:
+        self.events.append(f"unpaused {dag_id}")
+
+    def wait_for_run(self, dag_id: str, *, timeout: float) -> str:
+        self.events.append(f"waited for a run of {dag_id}")
+        return f"made-by-airflow-of-{dag_id}"
 
     def trigger(self, dag_id: str) -> str:
         self.events.append(f"triggered {dag_id}")
         return "run-1"
 
     def run_state(self, dag_id: str, run_id: str) -> str:
+        self.followed.append(run_id)
         return self.state
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
@@ -168,14 +182,94 @@ def test_dag_id_can_be_given(airflow: FakeAirflow, dag_file: Path) -> None:
     assert "triggered other" in airflow.events
 
 
-def test_default_is_the_example_below_the_current_folder(
-    airflow: FakeAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "dags" / "example_invoke_single.py").write_text("")
-    assert run()[0] == 0
-    assert "triggered example_invoke_single" in airflow.events
+def test_a_dag_whose_time_has_come_is_not_triggered_as_well(airflow: FakeAirflow, dag_file: Path) -> None:
+    airflow.due = {"my_dag"}
+    assert run("--dag-file", str(dag_file))[0] == 0
+    assert airflow.events[2:-2] == ["waited for my_dag", "unpaused my_dag", "waited for a run of my_dag"]
+
+
+class TestExamples:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        folder = tmp_path / "dags"
+        folder.mkdir()
+        for name in ("consumer_on_asset", "nightly_batch", "invoke_single"):
+            # What fails if it is imported.
+            story = f'"""\n### About {name}\n\nA story.\n"""\nraise RuntimeError'
+            (folder / f"example_{name}.py").write_text(story)
+        return folder
+
+    def test_default_is_the_first(self, airflow: FakeAirflow) -> None:
+        assert run()[0] == 0
+        assert "triggered example_invoke_single" in airflow.events
+
+    @pytest.mark.parametrize("name", ["example_nightly_batch", "dags/example_nightly_batch.py"])
+    def test_one_is_named(self, airflow: FakeAirflow, name: str) -> None:
+        assert run(name)[0] == 0
+        assert airflow.events[2:-2] == ["waited for example_nightly_batch", "triggered example_nightly_batch"]
+
+    def test_wrong_name_says_which_there_are(self, airflow: FakeAirflow) -> None:
+        code, output = run("example_nightly")
+        assert code == 1
+        there_are = "example_invoke_single, example_consumer_on_asset, example_nightly_batch."
+        assert output.strip() == f"There is no example example_nightly. There are: {there_are}"
+        assert airflow.events == []
+
+    def test_list_has_a_line_for_each_the_first_first(self, airflow: FakeAirflow) -> None:
+        code, output = run("--list")
+        assert code == 0
+        assert output.splitlines() == [
+            "example_invoke_single      About invoke_single",
+            "example_consumer_on_asset  About consumer_on_asset",
+            "example_nightly_batch      About nightly_batch",
+        ]
+        assert airflow.events == []
+
+    @pytest.mark.parametrize("words", [["--list"], [], ["example_invoke_single"]])
+    def test_folder_without_examples(
+        self, airflow: FakeAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path / "dags")
+        code, output = run(*words)
+        assert code == 1
+        assert "There are no examples in" in output
+        assert "--dag-file" in output
+        assert airflow.events == []
+
+    @pytest.mark.parametrize(
+        "words", [["a", "--dag-file", "b"], ["a", "--list"], ["--list", "--dag-file", "b"]]
+    )
+    def test_only_one_thing_can_be_asked_for(self, words: list[str]) -> None:
+        with pytest.raises(SystemExit):
+            arguments(*words)
+
+    def test_one_that_an_asset_starts_comes_after_the_one_that_updates_it(self, airflow: FakeAirflow) -> None:
+        code, output = run("example_consumer_on_asset")
+        assert code == 0
+        assert airflow.events[2:-2] == [
+            "waited for example_nightly_batch",
+            "waited for example_consumer_on_asset",
+            "unpaused example_consumer_on_asset",
+            "triggered example_nightly_batch",
+            "waited for a run of example_consumer_on_asset",
+        ]
+        assert airflow.followed == ["run-1", "made-by-airflow-of-example_consumer_on_asset"]
+        assert "its asset has started DAG example_consumer_on_asset" in output
+
+    def test_nothing_is_waited_for_where_the_one_before_fails(self, airflow: FakeAirflow) -> None:
+        airflow.state = "failed"
+        code, output = run("example_consumer_on_asset")
+        assert code == 1
+        assert "log of last" in output
+        assert "waited for a run of example_consumer_on_asset" not in airflow.events
+
+    def test_one_that_an_asset_starts_is_triggered_where_it_stands_alone(
+        self, airflow: FakeAirflow, folder: Path
+    ) -> None:
+        (folder / "example_nightly_batch.py").unlink()
+        assert run("example_consumer_on_asset")[0] == 0
+        assert "triggered example_consumer_on_asset" in airflow.events
 
 
 def test_nothing_returned(airflow: FakeAirflow, dag_file: Path) -> None:

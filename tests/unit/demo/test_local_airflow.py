@@ -12,7 +12,7 @@ import pytest
 
 from airflow_async_sm.demo import local_airflow
 from airflow_async_sm.demo.configuration import Login
-from airflow_async_sm.demo.errors import ComponentFailed, NotReady, RestError
+from airflow_async_sm.demo.errors import ComponentFailed, NotReady, RestError, RunNotFound
 from airflow_async_sm.demo.local_airflow import LocalAirflow
 from airflow_async_sm.demo.rest import RestClient
 
@@ -130,6 +130,16 @@ def test_dead_program_is_noticed_by_every_question(tmp_path: Path, monkeypatch: 
             pass
         with pytest.raises(ComponentFailed, match="scheduler ended with exit code -9"):
             airflow.run_state("d", "r")
+
+
+@pytest.mark.usefixtures("healthy", "asked")
+def test_the_run_that_airflow_makes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[list[str]] = [[], [], ["by schedule"]]
+    monkeypatch.setattr(RestClient, "runs", lambda _self, dag_id: looks.pop(0) if dag_id == "d" else [])
+    with start(tmp_path, monkeypatch, major=3) as airflow:
+        assert airflow.wait_for_run("d", timeout=30) == "by schedule"
+        with pytest.raises(RunNotFound, match="No run of DAG 'other' began within 0 s"):
+            airflow.wait_for_run("other", timeout=0)
 
 
 @pytest.mark.usefixtures("healthy", "asked")

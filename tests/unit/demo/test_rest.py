@@ -101,6 +101,61 @@ def test_task_instances_are_read_page_by_page() -> None:
     assert found[1].duration == 1.5
 
 
+@pytest.mark.parametrize(
+    ("major", "path", "field"),
+    [(3, "/api/v2/dags/d", "next_dagrun_run_after"), (2, "/api/v1/dags/d", "next_dagrun_create_after")],
+    ids=["v2", "v1"],
+)
+@pytest.mark.parametrize(
+    ("when", "due"), [(None, False), ("2026-01-01T02:00:00Z", True), ("9999-01-01T02:00:00+00:00", False)]
+)
+def test_a_dag_is_due_once_its_next_run_could_begin(
+    major: int, path: str, field: str, when: str | None, due: bool
+) -> None:
+    assert client(answers(path, {field: when}), major=major).is_due("d") is due
+
+
+class TestUnpause:
+    @pytest.fixture(autouse=True)
+    def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        slept: list[float] = []
+        monkeypatch.setattr("airflow_async_sm.demo.rest.time.sleep", slept.append)
+        return slept
+
+    def unpause(self, *statuses: int) -> int:
+        """Unpause with a server that answers so; return how often it was asked."""
+        left = list(statuses)
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            assert (request.method, json.loads(request.content)) == ("PATCH", {"is_paused": False})
+            return httpx.Response(left.pop(0), json={})
+
+        try:
+            client(answer).unpause("d")
+        finally:
+            self.asked = len(statuses) - len(left)
+        return self.asked
+
+    def test_a_busy_server_is_asked_again(self, pauses: list[float]) -> None:
+        assert self.unpause(500, 503, 200, 200) == 3
+        assert pauses == [0.5, 1.0]
+
+    def test_a_server_that_stays_busy_is_an_error(self, pauses: list[float]) -> None:
+        with pytest.raises(RestError, match="HTTP 500"):
+            self.unpause(*[500] * 9)
+        assert (self.asked, pauses) == (5, [0.5, 1.0, 2.0, 4.0])
+
+    def test_a_refusal_is_an_error_at_once(self, pauses: list[float]) -> None:
+        with pytest.raises(RestError, match="HTTP 404"):
+            self.unpause(404, 200)
+        assert pauses == []
+
+
+def test_runs_of_a_dag() -> None:
+    value = {"dag_runs": [{"dag_run_id": "r1"}, {"dag_run_id": "r2"}], "total_entries": 2}
+    assert client(answers("/api/v2/dags/d/dagRuns", value)).runs("d") == ["r1", "r2"]
+
+
 def test_import_errors_by_file() -> None:
     value = {"import_errors": [{"filename": "bad.py", "stack_trace": "boom"}], "total_entries": 1}
     assert client(answers("/api/v2/importErrors", value)).import_errors() == {"bad.py": "boom"}
