@@ -53,14 +53,13 @@ def sagemaker_async_endpoint(
     """
     shared = {name: deploy_args[name] for name in _SHARED if name in deploy_args}
     with TaskGroup(group_id) as group:
-        # A teardown does not run after its setup failed, so the deployment cannot be the setup: what it has
-        # begun has to be deleted too.
+        # A teardown runs if one of its setups succeeded, so the deployment must not be the only one: what it
+        # has begun has to be deleted too.
         begin = EmptyOperator(task_id="begin")
         deploy = SageMakerAsyncDeployOperator(task_id="deploy", endpoint_name=endpoint_name, **deploy_args)
         delete = SageMakerAsyncDeleteOperator(
             task_id="delete", endpoint_name=endpoint_name, **{**_DELETION, **shared, **(delete_args or {})}
         )
-        begin.is_setup = deploy.is_setup = True
         begin.set_downstream(deploy)
         yield deploy
         tasks = [task for task in group.iter_tasks() if task not in (begin, deploy, delete)]
@@ -70,7 +69,7 @@ def sagemaker_async_endpoint(
             )
         deploy.set_downstream(_outermost(tasks, "upstream_task_ids"))
         delete.set_upstream(_outermost(tasks, "downstream_task_ids"))
-        delete.as_teardown(setups=begin, on_failure_fail_dagrun=True)
+        delete.as_teardown(setups=[begin, deploy], on_failure_fail_dagrun=True)
 
 
 def _outermost(tasks: Sequence[Any], neighbours: str) -> list[Any]:

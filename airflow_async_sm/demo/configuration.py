@@ -18,6 +18,8 @@ from typing import TextIO
 LOOPBACK = "127.0.0.1"
 ADMIN = "admin"
 PASSWORDS_FILE = "passwords.json"  # a file name
+# Twice in the time after which Airflow takes a DAG that was not read for one that is gone.
+REREAD_SECONDS = "300"
 
 # What a program needs to run at all. Whatever else the caller has set stays out: above all AIRFLOW__* and
 # AWS_*.
@@ -183,8 +185,13 @@ def _airflow_3(settings: Settings) -> Sections:
             "secret_key": secrets.token_hex(16),
         },
         "api_auth": {"jwt_secret": secrets.token_hex(32), "jwt_issuer": "local-airflow"},
-        # Files that appear or change later are seen within seconds instead of minutes.
-        "dag_processor": {"refresh_interval": "5", "bundle_refresh_check_interval": "1"},
+        # Files that appear or change later are seen within seconds instead of minutes. Others are not read
+        # again twice a minute, which costs most while nothing runs.
+        "dag_processor": {
+            "refresh_interval": "5",
+            "bundle_refresh_check_interval": "1",
+            "min_file_process_interval": REREAD_SECONDS,
+        },
     }
     if settings.login is not None:
         sections["core"]["simple_auth_manager_users"] = f"{settings.login.username}:admin"
@@ -213,7 +220,7 @@ def _airflow_2(settings: Settings) -> Sections:
         "api": {
             "auth_backends": ",".join(backends) if settings.login else "airflow.api.auth.backend.default",
         },
-        "scheduler": {"dag_dir_list_interval": "5", "min_file_process_interval": "5"},
+        "scheduler": {"dag_dir_list_interval": "5", "min_file_process_interval": REREAD_SECONDS},
     }
 
 

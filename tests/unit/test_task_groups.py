@@ -39,16 +39,29 @@ def test_every_task_runs_between_deployment_and_deletion(dag):
     assert upstream(dag, "endpoint.deploy") == {"endpoint.begin"}
     assert upstream(dag, "endpoint.first") == {"endpoint.deploy", "before"}
     assert upstream(dag, "endpoint.alone") == {"endpoint.deploy"}
-    assert upstream(dag, "endpoint.delete") == {"endpoint.begin", "endpoint.second", "endpoint.alone"}
+    assert upstream(dag, "endpoint.delete") == {
+        *("endpoint.begin", "endpoint.deploy"),
+        *("endpoint.second", "endpoint.alone"),
+    }
 
 
 def test_the_deletion_runs_also_after_a_failure_and_is_missed_if_it_fails(dag):
     delete = dag.get_task("endpoint.delete")
     assert delete.is_teardown
     assert delete.on_failure_fail_dagrun
-    # Only the setup decides whether it runs, and that one cannot fail.
-    setups = [task.task_id for task in delete.upstream_list if task.is_setup]
-    assert setups == ["endpoint.begin"]
+    # It runs if one of them succeeded, and the first cannot fail.
+    setups = {task.task_id for task in delete.upstream_list if task.is_setup}
+    assert setups == {"endpoint.begin", "endpoint.deploy"}
+
+
+def test_what_comes_after_the_group_does_not_need_the_endpoint():
+    """Else Airflow passes over its trigger rule, skips it with the group, and clears the deployment too."""
+    with DAG("scoring", schedule=None) as dag:
+        with endpoint(group_id="mine"):
+            work = EmptyOperator(task_id="work")
+        after = EmptyOperator(task_id="after", trigger_rule="none_failed_min_one_success")
+        work >> after
+    assert list(dag.get_task("after").get_upstreams_only_setups()) == []
 
 
 def test_who_clears_a_task_of_the_block_clears_deployment_and_deletion(dag):
@@ -89,7 +102,11 @@ def test_it_stands_in_a_mapped_task_group_with_a_name_for_each_instance():
 
         score.expand(name=["a", "b"])
     assert upstream(dag, "score.endpoint.work") == {"score.endpoint.deploy"}
-    assert upstream(dag, "score.endpoint.delete") == {"score.endpoint.begin", "score.endpoint.work"}
+    assert upstream(dag, "score.endpoint.delete") == {
+        "score.endpoint.begin",
+        "score.endpoint.deploy",
+        "score.endpoint.work",
+    }
 
 
 def test_a_block_without_tasks_is_refused():
