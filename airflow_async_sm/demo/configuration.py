@@ -18,6 +18,8 @@ from typing import TextIO
 LOOPBACK = "127.0.0.1"
 ADMIN = "admin"
 PASSWORDS_FILE = "passwords.json"  # a file name
+# How long a program waits for its turn to write. The default, 5 s, is short on a busy machine.
+WRITE_SECONDS = 60
 # Twice in the time after which Airflow takes a DAG that was not read for one that is gone.
 REREAD_SECONDS = "300"
 
@@ -158,7 +160,9 @@ def _common(settings: Settings) -> Sections:
             "hostname_callable": "socket.gethostname",
         },
         "database": {
-            "sql_alchemy_conn": f"sqlite:///{settings.home}/airflow.db",
+            # SQLite takes one write at a time. Who does not wait for his turn loses it, and may end, as the
+            # scheduler does.
+            "sql_alchemy_conn": f"sqlite:///{settings.home}/airflow.db?timeout={WRITE_SECONDS}",
             # The database is made once, before it is needed; no need for every program to compare its
             # revision.
             "check_migrations": "False",

@@ -55,7 +55,7 @@ PLAN = {
     "lost_and_killed": ["deferred"],
     "cleared_running": CLEARS_RUNNING,
     "waiting": 6,
-    "deadline": 25,
+    "deadline": 40,
 }
 SETTINGS = {
     # A worker that is gone is noticed soon.
@@ -358,9 +358,10 @@ def test_clearing_a_task_that_succeeded_asks_again(stage):
 
 def test_waits_outlive_the_triggerer_and_keep_their_deadlines(stage):
     waiting = [f"waits_{number}" for number in range(PLAN["waiting"])]
-    stage.start("hopeless")
     for task_id in waiting:
         stage.in_state("waiting", task_id, "deferred")
+    # When the machine has time to see it wait.
+    stage.start("hopeless")
     stage.in_state("hopeless", "hopeless", "deferred")
     (request,) = stage.accepted("hopeless")
     # A wait that began anew with the triggerer would end so much too late.
