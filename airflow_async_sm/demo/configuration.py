@@ -224,7 +224,7 @@ def _airflow_2(settings: Settings) -> Sections:
         "api": {
             "auth_backends": ",".join(backends) if settings.login else "airflow.api.auth.backend.default",
         },
-        "scheduler": {"dag_dir_list_interval": "5", "min_file_process_interval": REREAD_SECONDS},
+        "scheduler": {"dag_dir_list_interval": "5", "min_file_process_interval": "30"},
     }
 
 

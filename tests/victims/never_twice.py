@@ -127,7 +127,7 @@ def victim(task_id, how="held", *, asks=None, **kwargs):
 
 
 with dag("killed"):
-    killed = {"asks": {"seconds": 2}, "retries": PLAN["retries_of_killed"]}
+    killed = {"asks": {"seconds": 2}, "retries": PLAN["retries_that_suffice"]}
     for point, how in PLAN["killed"]:
         victim(f"killed_{point}_{how}", how, die_at=point, **killed)
     for how in PLAN["power_cut"]:
@@ -150,21 +150,22 @@ with dag("random"):
     )
 
 with dag("other"):
+    many = {"retries": PLAN["retries_that_suffice"]}
     for how in PLAN["failing"]:
-        victim(f"failing_{how}", how, asks={"failures": 1})
+        victim(f"failing_{how}", how, asks={"failures": 1}, **many)
     for how in PLAN["changed"]:
         # The input is another one in each try.
         asks = {"seconds": 1, "try": "{{ ti.try_number }}"}
-        victim(f"changed_{how}", how, asks=asks, die_at="recorded")
+        victim(f"changed_{how}", how, asks=asks, die_at="recorded", **many)
     for how in PLAN["lost"]:
-        victim(f"lost_{how}", how, asks={"seconds": 1}, endpoint_name=PLAN["lossy"])
+        victim(f"lost_{how}", how, asks={"seconds": 1}, endpoint_name=PLAN["lossy"], **many)
     for how in PLAN["late"]:
         # The reply comes after the client has given up.
         impatient = {"endpoint_name": PLAN["slow"], "botocore_config": {"read_timeout": 1}}
-        victim(f"late_{how}", how, asks={"seconds": 1}, **impatient)
+        victim(f"late_{how}", how, asks={"seconds": 1}, **impatient, **many)
     for how in PLAN["lost_and_killed"]:
         lossy = {"endpoint_name": PLAN["lossy"], "die_at": "waiting"}
-        victim(f"lost_and_killed_{how}", how, asks={"seconds": 2}, **lossy)
+        victim(f"lost_and_killed_{how}", how, asks={"seconds": 2}, **lossy, **many)
 
 with dag("cleared"):
     held = {"held": True}
