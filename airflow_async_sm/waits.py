@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from airflow_async_sm.core.aws import AwsParams
 from airflow_async_sm.core.events import decode_event
 from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.core.outcomes import Outcome
+from airflow_async_sm.core.outcomes import End, Outcome
 from airflow_async_sm.core.templates import optional
 from airflow_async_sm.exceptions import BadTriggerEvent
 
 if TYPE_CHECKING:
+    from airflow_async_sm._compat import Context
     from airflow_async_sm.triggers.base import SageMakerAsyncBaseTrigger
 
 __all__ = ["WaitsForAws"]
@@ -33,6 +34,9 @@ class WaitsForAws:
     region_name: str | None
     verify: bool | str | None
     botocore_config: Mapping[str, Any] | None
+
+    # The number of this try, once the task runs.
+    _try_number: int | None = None
 
     @property
     def aws_params(self) -> AwsParams:
@@ -55,10 +59,44 @@ class WaitsForAws:
         self.defer(  # type: ignore[attr-defined]
             trigger=trigger,
             method_name="execute_complete",
-            kwargs={"handle": trigger.handle.to_dict()},
+            kwargs={"handle": trigger.handle.to_dict(), "try_number": self._try_number},
             timeout=remaining + _BACKSTOP,
         )
         raise AssertionError("defer() raises")
+
+    def begins(self, context: Context) -> None:
+        """Note which try of the task this is."""
+        self._try_number = getattr(context.get("ti"), "try_number", None)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """
+        Go on after the deferral.
+
+        Airflow 3.0 resumes a retry as well, with what the try before it was told: it does not forget the
+        deferral of a try that failed. Such a retry begins anew.
+        """
+        self.begins(context)
+        told = dict(next_kwargs or {})
+        if self._failed_before(told.pop("try_number", None), told.get("event"), context):
+            return self.execute(context)  # type: ignore[attr-defined]
+        return super().resume_execution(next_method, told, context)  # type: ignore[misc]
+
+    def _failed_before(self, deferred_in: int | None, event: object, context: Context) -> bool:
+        """
+        Return whether an event is what an earlier try has failed with.
+
+        A scheduler that is replaced counts a try as well, without a failure: then a success is still to be
+        collected, and a task without a retry left must not begin anew.
+        """
+        if deferred_in is None or self._try_number is None or self._try_number <= deferred_in:
+            return False
+        if self._try_number > (context["ti"].max_tries or 0) + 1:
+            return False
+        try:
+            _, outcome = decode_event(event, self.handle_type)
+        except InvalidInput:
+            return True
+        return outcome.end is not End.SUCCEEDED
 
     def resumed(
         self, event: Mapping[str, Any] | None, handle: Mapping[str, Any] | None

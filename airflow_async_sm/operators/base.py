@@ -127,6 +127,7 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
 
     def execute(self, context: Context) -> Any:
         """Submit, and wait unless told not to."""
+        self.begins(context)
         self._began_at = self.clock()
         return self._see_through(self.submit(self.checked(context), context), context)
 

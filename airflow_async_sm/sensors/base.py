@@ -108,6 +108,7 @@ class SageMakerAsyncBaseSensor(WaitsForAws, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look, and go on looking as Airflow's sensors do, or defer after the first look."""
+        self.begins(context)
         self._wait = wait = self._begin(context)
         if not self.deferrable:
             return super().execute(context)

@@ -114,8 +114,8 @@ def resumption(deferred, operator, context):
     trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
     trigger.asleep = lambda seconds: asyncio.sleep(min(seconds, SHORT))
     (event,) = asyncio.run(drain(trigger))
-    resume = getattr(operator, deferred.method_name)
-    return partial(resume, context, event=json.loads(json.dumps(event)), **deferred.kwargs)
+    told = {**deferred.kwargs, "event": json.loads(json.dumps(event))}
+    return partial(operator.resume_execution, deferred.method_name, told, context)
 
 
 async def drain(trigger):

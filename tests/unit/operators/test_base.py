@@ -135,7 +135,7 @@ class TestWaiting:
         assert deferred.value.trigger.deadline_at == 1_600.0
         assert deferred.value.timeout == timedelta(seconds=600) + timedelta(minutes=5)
         assert deferred.value.method_name == "execute_complete"
-        assert deferred.value.kwargs == {"handle": HANDLE.to_dict()}
+        assert deferred.value.kwargs == {"handle": HANDLE.to_dict(), "try_number": 1}
 
     def test_without_a_timeout_it_waits_as_long_as_an_answer_can_come(self, hook, context):
         hook.look_at_result.return_value = Pending()
@@ -241,6 +241,55 @@ class TestEndings:
             "handle": HANDLE.to_dict(),
         }
         assert operator().resume_execution("execute_complete", kwargs, context) == RESULT
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [
+            Outcome(end=End.FAILED, seen_at=1_060.0),
+            Outcome(end=End.TIMED_OUT, seen_at=1_060.0),
+            Outcome(end=End.LOOK_FAILED, seen_at=1_060.0, detail="OSError"),
+            None,
+        ],
+    )
+    def test_a_retry_that_is_resumed_with_the_failure_of_the_try_before_begins_anew(
+        self, hook, context, outcome
+    ):
+        """So does Airflow 3.0. The wait of the second try is told which try it belongs to as well."""
+        hook.look_at_result.return_value = Pending()
+        op = operator(deferrable=True, retries=1)
+        told = {**self.deferral(op, context), "event": outcome and encode_event(HANDLE, outcome)}
+        context["ti"].try_number, context["ti"].max_tries = 2, 1
+        with pytest.raises(TaskDeferred) as again:
+            operator(deferrable=True, retries=1).resume_execution("execute_complete", told, context)
+        assert hook.invoke_endpoint_async.call_count == 2
+        assert again.value.kwargs == {"handle": HANDLE.to_dict(), "try_number": 2}
+
+    def test_a_success_is_collected_by_whichever_try_is_resumed_with_it(self, hook, context):
+        hook.look_at_result.return_value = Pending()
+        told = self.deferral(operator(deferrable=True, retries=1), context)
+        told["event"] = encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0))
+        context["ti"].try_number, context["ti"].max_tries = 2, 1
+        assert operator(retries=1).resume_execution("execute_complete", told, context) == RESULT
+        assert hook.invoke_endpoint_async.call_count == 1
+
+    @pytest.mark.parametrize(("try_number", "max_tries"), [(1, 1), (2, 0), (2, None)])
+    def test_a_failure_is_raised_in_its_own_try_and_where_no_try_is_left(
+        self, hook, context, try_number, max_tries
+    ):
+        """A scheduler that is replaced makes Airflow count a try more."""
+        hook.look_at_result.return_value = Pending()
+        told = self.deferral(operator(deferrable=True), context)
+        told["event"] = encode_event(HANDLE, Outcome(end=End.FAILED, seen_at=1_060.0))
+        context["ti"].try_number, context["ti"].max_tries = try_number, max_tries
+        with pytest.raises(InferenceFailed):
+            operator().resume_execution("execute_complete", told, context)
+        assert hook.invoke_endpoint_async.call_count == 1
+
+    def deferral(self, op, context):
+        """Return what the task is to be resumed with, next to the event."""
+        with pytest.raises(TaskDeferred) as deferred:
+            op.execute(context)
+        return dict(deferred.value.kwargs)
 
     @pytest.mark.parametrize("event", [None, {}, "success", {"version": 1, "handle": {}, "outcome": {}}])
     def test_an_event_that_cannot_be_read_is_refused(self, hook, event):

@@ -214,7 +214,7 @@ class TestDeferring:
         assert deferred.value.timeout == timedelta(minutes=15)
         assert (deferred.value.method_name, deferred.value.kwargs) == (
             "execute_complete",
-            {"handle": HANDLE.to_dict()},
+            {"handle": HANDLE.to_dict(), "try_number": None},
         )
 
     def test_the_worker_and_the_triggerer_reach_aws_the_same_way(self, hook, time):
@@ -256,6 +256,21 @@ class TestResuming:
     def test_each_bad_end_skips_a_soft_task(self, outcome, error, softly):
         with pytest.raises(AirflowSkipException):
             self.resumed(outcome, **{softly: True})
+
+    def test_a_retry_that_is_resumed_with_the_failure_of_the_try_before_looks_anew(self, hook, time):
+        """So does Airflow 3.0."""
+        context = {"ti": SimpleNamespace(task_id="wait", map_index=-1, try_number=1, max_tries=1)}
+        context["ti"].xcom_push = lambda key, value: None
+        hook.look_at_endpoint.return_value = Pending("Creating")
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(deferrable=True).execute(context)
+        event = encode_event(HANDLE, Outcome(end=End.FAILED, seen_at=1_060.0))
+        context["ti"].try_number = 2
+        with pytest.raises(TaskDeferred) as again:
+            sensor(deferrable=True).resume_execution(
+                "execute_complete", {**deferred.value.kwargs, "event": event}, context
+            )
+        assert again.value.kwargs == {"handle": HANDLE.to_dict(), "try_number": 2}
 
     @pytest.mark.parametrize("event", [None, {}, "success", {"version": 1, "handle": {}, "outcome": {}}])
     def test_an_event_that_cannot_be_read_is_refused(self, event):
