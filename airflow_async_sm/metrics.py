@@ -5,9 +5,10 @@ What happened, counted in Airflow's own metrics: StatsD, DataDog or OpenTelemetr
 ``sagemaker_async.submitted``        counter: requests that were sent
 ``sagemaker_async.reattached``       counter: tasks that waited for a request that an earlier try had sent
 ``sagemaker_async.succeeded``        counter: requests that were answered
-``sagemaker_async.failed``           counter: waits that ended without an answer; tag ``kind``: how
+``sagemaker_async.failed``           counter: waits for one request that ended without an answer; tag
+                                     ``kind``: how
 ``sagemaker_async.looks``            counter: looks of workers at what tells of an end
-``sagemaker_async.wait_seconds``     timer: from the submission to the end of the request
+``sagemaker_async.wait_seconds``     timer: from the submission to the end of one request
 ``sagemaker_async.watcher.waits``    gauge: waits that a triggerer has at the moment
 ``sagemaker_async.watcher.rounds``   counter: rounds in which it looked at those that were due
 ``sagemaker_async.watcher.looks``    counter: requests that took; tag ``kind``: ``listing``, ``heads`` or

@@ -16,9 +16,10 @@ from airflow_async_sm.core.handles import BatchHandle
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import SageMakerAsyncError
 from airflow_async_sm.operators._batch_end import BatchEnd, write_manifest
+from airflow_async_sm.operators._batch_form import BatchForm
 from airflow_async_sm.operators._batch_ledger import BatchLedger
 from airflow_async_sm.operators._batch_looks import MOST_ATTEMPTS, BatchLooker, Patience
-from airflow_async_sm.operators._batch_parts import BatchForm, PartSender
+from airflow_async_sm.operators._batch_parts import PartSender
 
 if TYPE_CHECKING:
     from airflow_async_sm.core.batches.state import BatchState

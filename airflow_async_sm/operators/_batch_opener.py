@@ -16,7 +16,7 @@ from airflow_async_sm.core.texts import sentence
 from airflow_async_sm.core.uris import S3Uri
 from airflow_async_sm.exceptions import EndpointNotReady, RecordUnreadable, RequestRejected
 from airflow_async_sm.operators._batch import Batch, BatchLimits
-from airflow_async_sm.operators._batch_parts import BatchForm
+from airflow_async_sm.operators._batch_form import BatchForm
 from airflow_async_sm.operators._batch_plan import BatchPlan, digest_of, read_plan, write_plan
 
 if TYPE_CHECKING:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm import metrics
 from airflow_async_sm.core.batches.failures import REJECTED, ItemFailure
 from airflow_async_sm.core.batches.state import Phase, Place
-from airflow_async_sm.core.limits import BODY_BYTES, InvalidInput
-from airflow_async_sm.core.requests import InvocationRequest
+from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.core.texts import sentence, shortened
 from airflow_async_sm.exceptions import (
     RequestRejected,
@@ -28,69 +29,23 @@ if TYPE_CHECKING:
     from airflow_async_sm.core.batches.pace import SubmissionRate
     from airflow_async_sm.core.handles import InvocationHandle
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+    from airflow_async_sm.operators._batch_form import BatchForm
     from airflow_async_sm.operators._batch_ledger import BatchLedger
     from airflow_async_sm.operators._batch_plan import BatchPlan
 
-__all__ = ["BatchForm", "PartSender"]
+__all__ = ["PartSender"]
 
-# So many requests are written down at once. That many may have to be waited for when a worker dies.
-_PART: Final = 500
+# So many requests are written down at once. A part begins before what came of the one before is written down:
+# twice as many may have to be waited for when a worker dies.
+_PART: Final = 250
 # A part takes at most about so many seconds: until its end nobody knows when each of its requests was sent.
 _SECONDS: Final = 60.0
-# So many payloads for each thread are in memory.
-_AHEAD: Final = 2
 # So often a request is tried again that was not accepted because of a passing trouble.
 _TRIES: Final = 8
 _PAUSE: Final = 0.5
 # So many refusals, and nothing accepted, mean that it is not the items that are refused.
 _REFUSALS: Final = 10
 _ACCEPTED: Final = (Phase.OPEN, Phase.SUCCEEDED, Phase.FAILED, Phase.EXPIRED, Phase.WAITING)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchForm:
-    """
-    What all requests of a batch have in common.
-
-    :param members: Members of a request, as ``InvocationRequest`` names them.
-    :param token: What tells the batch from all others.
-    :param extension: The folder of its own below the endpoint's output path; ``None``: boto3 cannot send it.
-    :param can_inline: Whether boto3 can send a payload within a request, and the user wants that.
-    :param inputs: S3 URI of the folder for payloads that have to be uploaded, with a slash at its end.
-    :param sse_kms_key_id: KMS key to encrypt these with; ``None``: as the bucket does.
-    :param is_found: Whether it is known before the first reply where answers will be.
-    """
-
-    members: dict[str, Any]
-    token: str
-    extension: str | None
-    can_inline: bool
-    inputs: str
-    sse_kms_key_id: str | None = None
-    is_found: bool = True
-
-    def is_inline(self, item: BatchItem) -> bool:
-        """Return whether an item's payload is sent within its request."""
-        return item.body is not None and self.can_inline and len(item.body) <= BODY_BYTES.maximum
-
-    def request(self, item: BatchItem, attempt: int) -> InvocationRequest:
-        """
-        Return the request of an item.
-
-        :param item: The item.
-        :param attempt: Which attempt, from 1.
-        :raises InvalidInput: a member is outside its limits.
-        """
-        inline = self.is_inline(item)
-        members = {**self.members, "content_type": item.content_type or self.members.get("content_type")}
-        return InvocationRequest(
-            **members,
-            body=item.body if inline else None,
-            input_location=None if inline else item.input_location or f"{self.inputs}{item.item_id}",
-            inference_id=f"{self.token}-{item.item_id}-{attempt}",
-            s3_output_path_extension=self.extension,
-            filename=item.filename(attempt) if self.extension else None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +60,27 @@ class _Sent:
 
 @dataclass(slots=True)
 class _Part:
-    """What came of a part so far. Each thread adds what came of its requests."""
+    """
+    Items that are sent together, and what came of them so far. Threads take one after the other.
 
+    ``ends_at``: nothing of it is sent any more from then on.
+    """
+
+    attempt: int
+    indexes: list[int]
+    items: Iterator[BatchItem]
+    ends_at: float
+    workers: list[Future[None]] = field(default_factory=list)
     accepted: dict[int, InvocationHandle] = field(default_factory=dict)
     refused: dict[int, ItemFailure] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
     errors: list[SageMakerAsyncError] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self) -> BatchItem | None:
+        """Return the next item; ``None``: there is none left."""
+        with self.lock:
+            return next(self.items, None)
 
     def add(self, index: int, sent: _Sent) -> None:
         if sent.handle is not None:
@@ -152,7 +122,7 @@ class PartSender:
         ticks: Callable[[], float],
     ) -> None:
         self._hook = hook
-        self._plan = plan
+        self._inputs = plan.reader(hook)
         self._ledger = ledger
         self._form = form
         self._rate = rate
@@ -161,9 +131,7 @@ class PartSender:
         self._clock = clock
         self._ticks = ticks
         self._lock = threading.Lock()
-        self._slots = threading.BoundedSemaphore(_AHEAD * threads)
         self._stopped = threading.Event()
-        self._ends_at = 0.0
 
     def send(self, allowed: int) -> None:
         """
@@ -177,53 +145,90 @@ class PartSender:
         :raises ServiceUnavailable: none could be sent.
         :raises BatchTakenOver: another process of the task goes on with the batch.
         """
-        state = self._ledger.state
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="batch") as pool:
-            while (most := min(self._most(), allowed - state.number(Phase.OPEN))) > 0:
-                attempt, indexes = state.next_part(most, self._clock())
-                if not indexes:
-                    return
-                self._ledger.write(state.sending(attempt, indexes, self._clock()))
-                self._ends_at = self._ticks() + _SECONDS + len(indexes) / self._rate.rate
-                if not self._send_part(pool, attempt, indexes):
-                    return
-                self._ledger.checkpoint()
+        parts = deque[_Part]()
+        hopeless: SageMakerAsyncError | None = None
+        self._stopped.clear()
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="batch") as pool, self._stopping():
+            while True:
+                part = None if hopeless else self._begun(allowed, parts)
+                if not parts:
+                    break
+                with self._accounting(pool, parts):
+                    if part is not None:
+                        for _ in range(min(self._threads, len(part.indexes))):
+                            part.workers.append(pool.submit(self._work, part))
+                        if len(parts) <= self._ahead():
+                            continue
+                    for worker in parts[0].workers:
+                        worker.result()
+                hopeless = self._concluded(parts.popleft()) or hopeless
+        if hopeless is None:
+            return
+        if not isinstance(hopeless, ServiceUnavailable) or not self._ledger.state.number(Phase.OPEN):
+            raise hopeless
+        self._log.warning("Nothing more can be sent now; it is tried again later. %s", hopeless)
+
+    def _begun(self, allowed: int, parts: deque[_Part]) -> _Part | None:
+        """Write down the next part, and add it to those on their way; ``None``: there is none now."""
+        state, now = self._ledger.state, self._clock()
+        room = allowed - state.number(Phase.OPEN) - sum(len(part.indexes) for part in parts)
+        attempt, indexes = state.next_part(min(self._most(), room), now)
+        if not indexes:
+            return None
+        self._ledger.write(state.sending(attempt, indexes, now))
+        items = self._inputs.chosen(indexes)
+        part = _Part(attempt, indexes, items, self._ticks() + _SECONDS + len(indexes) / self._rate.rate)
+        parts.append(part)
+        return part
 
     def _most(self) -> int:
         """Return how many requests make a part."""
-        if self._form.extension and not self._form.is_found and self._ledger.state.folders[0] is None:
-            # Were this worker to die, nobody would know where to look for them.
+        if self._is_blind():
             return 1
         return max(1, int(min(_PART, self._rate.rate * _SECONDS / 2)))
 
-    def _send_part(self, pool: ThreadPoolExecutor, attempt: int, indexes: list[int]) -> bool:
-        """Send a part, and return whether more can be sent now."""
-        part, futures = _Part(), list[Future[None]]()
+    def _ahead(self) -> int:
+        """Return how many parts may be on their way when the next begins."""
+        return int(self._ledger.state.number(*_ACCEPTED) > 0 and not self._is_blind())
+
+    def _is_blind(self) -> bool:
+        """Return whether, were this worker to die, nobody would know where to look for its requests."""
+        form, folder = self._form, self._ledger.state.folders[0]
+        return form.extension is not None and not form.is_found and folder is None
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Send nothing any more at the end, however that comes."""
         try:
-            for item in self._plan.chosen(self._hook, indexes):
-                self._slots.acquire()
-                futures.append(pool.submit(self._send_one, item, attempt, part))
-            for future in futures:
-                future.result()
+            yield
+        finally:
+            self._stopped.set()
+
+    @contextmanager
+    def _accounting(self, pool: ThreadPoolExecutor, parts: deque[_Part]) -> Iterator[None]:
+        """If something goes wrong, write down what came of all that is on its way."""
+        try:
+            yield
         except BaseException:
             # No more are sent. What comes of those on their way is known when their threads have ended.
             self._stopped.set()
             pool.shutdown(cancel_futures=True)
-            self._write(indexes, part)
+            for part in parts:
+                self._write(part)
             raise
+
+    def _concluded(self, part: _Part) -> SageMakerAsyncError | None:
+        """Write down what came of a part, and return why nothing more can be sent, if that is so."""
         hopeless = self._hopeless(part)
         if hopeless is not None:
-            # It is not the items that are refused.
+            # It is not the items that are refused, nor would those on their way be taken.
             part.refused.clear()
-        self._write(indexes, part)
-        if hopeless is None:
-            return True
-        if isinstance(hopeless, ServiceUnavailable) and self._ledger.state.number(Phase.OPEN):
-            self._log.warning("Nothing more can be sent now; it is tried again later. %s", hopeless)
-            return False
-        raise hopeless
+            self._stopped.set()
+        self._write(part)
+        self._ledger.checkpoint()
+        return hopeless
 
-    def _write(self, indexes: Iterable[int], part: _Part) -> None:
+    def _write(self, part: _Part) -> None:
         state, places = self._ledger.state, dict[int, Place]()
         folders = state.folders
         for index, handle in sorted(part.accepted.items()):
@@ -237,7 +242,7 @@ class PartSender:
         times = {index: handle.submitted_at for index, handle in part.accepted.items()}
         event = state.sent(
             sorted(part.accepted),
-            unsent=[index for index in indexes if index not in taken],
+            unsent=[index for index in part.indexes if index not in taken],
             unknown=sorted(part.unknown),
             refused=part.refused,
             places=places,
@@ -256,28 +261,28 @@ class PartSender:
             return part.errors[0]
         return None
 
-    def _send_one(self, item: BatchItem, attempt: int, part: _Part) -> None:
-        try:
-            sent = self._outcome(item, attempt)
-        except BaseException:
-            # Nobody knows how far it came.
-            part.add(item.index, _Sent(is_unknown=True))
-            raise
-        finally:
-            self._slots.release()
-        part.add(item.index, sent)
+    def _work(self, part: _Part) -> None:
+        """Send items of a part until none is left, as one of many threads."""
+        while not self._stopped.is_set() and (item := part.take()) is not None:
+            try:
+                sent = self._outcome(item, part)
+            except BaseException:
+                # Nobody knows how far it came.
+                part.add(item.index, _Sent(is_unknown=True))
+                raise
+            part.add(item.index, sent)
 
-    def _outcome(self, item: BatchItem, attempt: int) -> _Sent:
+    def _outcome(self, item: BatchItem, part: _Part) -> _Sent:
         error: SageMakerAsyncError | None = None
         try:
-            request = self._form.request(item, attempt)
+            request = self._form.request(item, part.attempt)
             if item.body is not None and request.body is None:
                 self._upload(item, str(request.input_location))
             for tries in range(_TRIES):
                 pause = self._pause(tries, error)
-                if self._ticks() + pause > self._ends_at:
+                if self._ticks() + pause > part.ends_at:
                     return _Sent(error=error)
-                if self._stopped.wait(pause):
+                if self._is_stopped_after(pause):
                     return _Sent()
                 try:
                     return _Sent(handle=self._hook.invoke_endpoint_async(request))
@@ -296,6 +301,9 @@ class PartSender:
         except (RequestRejected, InvalidInput) as refusal:
             failure = ItemFailure(REJECTED, shortened(str(refusal)))
             return _Sent(refused=failure, error=_as_ours(refusal))
+
+    def _is_stopped_after(self, seconds: float) -> bool:
+        return self._stopped.wait(seconds) if seconds else self._stopped.is_set()
 
     def _pause(self, tries: int, error: SageMakerAsyncError | None) -> float:
         with self._lock:

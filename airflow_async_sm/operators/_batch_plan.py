@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_async_sm.core.uris import S3Uri
     from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
 
-__all__ = ["BatchPlan", "digest_of", "read_plan", "write_plan"]
+__all__ = ["BatchPlan", "PlanReader", "digest_of", "read_plan", "write_plan"]
 
 _VERSION: Final = 1
 _ITEMS_A_PART: Final = 1_000
@@ -53,20 +53,46 @@ class BatchPlan:
     def items(self, hook: SageMakerAsyncHook) -> Iterator[BatchItem]:
         """Yield all inputs in their order; one part of them is in memory."""
         for part in range(len(self.firsts)):
-            yield from self._read(hook, part)
+            yield from self.part(hook, part)
 
-    def chosen(self, hook: SageMakerAsyncHook, indexes: Iterable[int]) -> Iterator[BatchItem]:
-        """Yield some of the inputs, in ascending order."""
-        loaded, items = -1, list[BatchItem]()
-        for index in indexes:
-            part = _part_of(index, self.firsts)
-            if part != loaded:
-                loaded, items = part, list(self._read(hook, part))
-            yield items[index - self.firsts[part]]
-
-    def _read(self, hook: SageMakerAsyncHook, part: int) -> Iterator[BatchItem]:
-        lines = hook.read_result(_part_location(self.location, part)).splitlines()
+    def part(self, hook: SageMakerAsyncHook, number: int) -> Iterator[BatchItem]:
+        """Yield the inputs of a part."""
+        lines = hook.read_result(_part_location(self.location, number)).splitlines()
         return map(BatchItem.from_row, lines)
+
+    def reader(self, hook: SageMakerAsyncHook) -> PlanReader:
+        """Return what reads some of the inputs again and again."""
+        return PlanReader(hook, self)
+
+
+class PlanReader:
+    """
+    Reads inputs of a plan. The part that was read last stays in memory: what is wanted next is often in it.
+
+    :param hook: The way to AWS.
+    :param plan: The plan.
+    """
+
+    def __init__(self, hook: SageMakerAsyncHook, plan: BatchPlan) -> None:
+        self._hook = hook
+        self._plan = plan
+        # Changed as one, for several threads may read.
+        self._kept: tuple[int, list[BatchItem]] = -1, []
+
+    def chosen(self, indexes: Iterable[int]) -> Iterator[BatchItem]:
+        """
+        Yield some of the inputs.
+
+        :param indexes: Which, in ascending order.
+        """
+        firsts = self._plan.firsts
+        for index in indexes:
+            part = bisect_right(firsts, index) - 1
+            number, items = self._kept
+            if number != part:
+                items = list(self._plan.part(self._hook, part))
+                self._kept = part, items
+            yield items[index - firsts[part]]
 
 
 def digest_of(found: Iterable[BatchInput | Unreadable]) -> str:
@@ -189,10 +215,6 @@ class _Unreadables:
         if self._rows:
             self._hook.write_lines(f"{self._location}unreadable.jsonl", self._rows)
         return self._count
-
-
-def _part_of(index: int, firsts: list[int]) -> int:
-    return bisect_right(firsts, index) - 1
 
 
 def _part_location(location: str, part: int) -> str:

@@ -138,7 +138,7 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
     :raises RecordUnreadable: what an earlier try has written down is there, but cannot be read.
     :raises BatchFailed: more inputs than ``max_failures`` have no answer. A retry sends those again that it
         may help.
-    :raises BatchRejected: as many, and a retry could help none of them. Not retried.
+    :raises BatchRejected: as many would fail in the same way again. Not retried.
     :raises BatchTakenOver: another process of the task goes on with the batch.
     :raises EndpointLost: the endpoint is gone or broken, so nothing can arrive any more.
     :raises WaitTimedOut: ``timeout`` passed first. A retry goes on with the batch.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import logging
+import re
 import uuid
 
 import pytest
@@ -80,6 +83,21 @@ class TestAnswers:
         merged = rows(world, told["results"])
         assert [line["output"] for line in merged] == ["small", large]
         assert rows(world, told["manifest"])[1]["input_location"] is None
+
+
+class TestProgress:
+    def test_it_is_told_where_it_changes_and_at_the_end_nothing_is_in_the_queue(
+        self, batch, world, capsys, caplog
+    ):
+        with caplog.at_level(logging.INFO):
+            end = batch(inputs=doing("echo", 40), max_in_flight=10)
+        # Airflow 3 writes what a task logs by itself.
+        told = re.findall(r"\d+ % of 40 inputs done[^.]*\.", f"{caplog.text}{capsys.readouterr().out}")
+        assert len(told) > 2
+        assert all(one != another for one, another in itertools.pairwise(told))
+        assert told[-1] == "100 % of 40 inputs done, 0 in the queue."
+        progress = json.loads(world.body(f"{end['manifest'].rpartition('/')[0]}/progress.json"))
+        assert (progress["done"], progress["in_flight"], progress["unsent"]) == (40, 0, 0)
 
 
 class TestFailures:

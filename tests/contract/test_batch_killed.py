@@ -27,8 +27,9 @@ from tests.world import BUCKET, World
 pytestmark = pytest.mark.default_airflow
 
 ROOT = Path(__file__).parents[2]
-ITEMS = 4
-MOST_CALLS = 80
+# Of one turn: a part, two that are on their way together, and an item for which there is no room yet.
+ITEMS, PART, ROOM = 6, 2, 5
+MOST_CALLS = 100
 AT_ONCE = 3
 EVERY = int(os.environ.get("AIRFLOW_ASYNC_SM_KILL_EVERY", "6"))
 
@@ -75,6 +76,7 @@ class Stage:
             "kill_at": kill_at,
             "before": before,
             "expires_after": 5,
+            "part": PART,
             "returned": str(returned),
         }
         process = self._free.get()
@@ -114,7 +116,7 @@ def test_a_worker_that_is_killed_at_any_call_is_replaced_by_one_that_goes_on(sta
             "endpoint_name": endpoint,
             "inputs": [f"{run_id} {index}" for index in range(ITEMS)],
             "work_prefix": f"s3://{BUCKET}/work/{uuid.uuid4().hex}",
-            "max_in_flight": 3,
+            "max_in_flight": ROOM,
         }
         code, told = stage.run(run_id, arguments, kill_at=number, before=before)
         assert code in (0, KILLED), stage.log()

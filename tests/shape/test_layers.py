@@ -37,7 +37,7 @@ ALLOWED = {
     "sources": {"_compat", "core"},
     "task_groups": {"_compat", "core", "operators"},
     "triggers": {"_compat", "core", "exceptions", "hooks", "metrics"},
-    "waits": {"core", "exceptions", "triggers"},
+    "waits": {"_compat", "core", "exceptions", "triggers"},
 }
 EVERYWHERE = {"__version__"}
 

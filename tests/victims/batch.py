@@ -18,6 +18,7 @@ from botocore.client import BaseClient
 
 from airflow_async_sm.core import limits
 from airflow_async_sm.hooks.sagemaker_async import SageMakerAsyncHook
+from airflow_async_sm.operators import _batch_parts
 from airflow_async_sm.operators.batch import SageMakerAsyncBatchOperator
 from tests.contract.conftest import TaskInstance
 
@@ -48,6 +49,8 @@ def run(told):
         kill_at(told["kill_at"], before=told["before"])
     # Nothing can come any more some seconds after the submission, and not six hours.
     limits.EXPIRY_SLACK = told["expires_after"] - 61
+    # Two are on their way at the same time, as of a large batch.
+    _batch_parts._PART = told["part"]
     operator = SageMakerAsyncBatchOperator(
         task_id="task",
         deferrable=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -23,8 +23,9 @@ from airflow_async_sm.exceptions import (
     SubmissionUnconfirmed,
     Throttled,
 )
+from airflow_async_sm.operators._batch_form import BatchForm
 from airflow_async_sm.operators._batch_ledger import BatchLedger
-from airflow_async_sm.operators._batch_parts import BatchForm, PartSender
+from airflow_async_sm.operators._batch_parts import PartSender
 
 LOG = logging.getLogger("tests.batch_parts")
 OUT, FAILED = "s3://bucket/out/own/token/", "s3://bucket/failures/own/token/"
@@ -84,7 +85,10 @@ class Plan:
         self.items = [BatchItem.of(index, body) for index, body in enumerate(bodies)]
         self.before = lambda item: None
 
-    def chosen(self, hook, indexes):
+    def reader(self, hook):
+        return self
+
+    def chosen(self, indexes):
         for index in indexes:
             self.before(self.items[index])
             yield self.items[index]
@@ -182,7 +186,7 @@ class TestOutcomes:
         world = World(1_100)
         world.sender.send(1_050)
         parts = [event["items"] for event in world.hook.events if event["event"] == "sending"]
-        assert parts == ["0-499", "500-999", "1000-1049"]
+        assert parts == ["0-249", "250-499", "500-749", "750-999", "1000-1049"]
 
     def test_a_request_says_what_all_say_and_what_is_its_own(self):
         world = World(1)
@@ -233,7 +237,7 @@ class TestOutcomes:
         world.hook.answer = failing(ServiceUnavailable("No route."))
         with pytest.raises(ServiceUnavailable, match="No route"):
             world.sender.send(1)
-        assert world.clock.waited == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0]
+        assert world.clock.waited == [1.0, 2.0, 4.0, 8.0, 16.0]
         assert world.items(Phase.PLANNED) == [0]
 
     def test_what_was_not_accepted_for_a_moment_is_sent_all_the_same(self):
@@ -413,6 +417,89 @@ class TestHopeless:
         assert world.items(Phase.REFUSED) == list(range(1, 40))
 
 
+class TestPartsAtOnce:
+    def events(self, world):
+        return [f"{event['event']} {event.get('items')}" for event in world.hook.events]
+
+    def test_a_part_begins_before_what_came_of_the_one_before_is_written_down(self):
+        world = World(800)
+        world.sender.send(1_000)
+        assert self.events(world) == [
+            # Nothing is known of a service that has accepted nothing yet.
+            "sending 0-249",
+            "sent 0-249",
+            "sending 250-499",
+            "sending 500-749",
+            "sent 250-499",
+            "sending 750-799",
+            "sent 500-749",
+            "sent 750-799",
+        ]
+
+    def test_those_on_their_way_take_up_room(self):
+        world = World(800)
+        world.sender.send(600)
+        assert world.hook.asked_for == list(range(600))
+
+    def test_it_is_written_down_what_came_of_the_first_before_the_next_can_be_found(self):
+        world = World(3, is_found=False)
+        world.sender.send(3)
+        assert self.events(world) == ["sending 0", "sent 0", "sending 1-2", "sent 1-2"]
+
+    def test_so_it_is_of_each_where_none_can(self):
+        world = World(3, is_found=False)
+        world.hook.answer = lambda request, index: accepted(request, name=f"id-{index}")
+        world.sender.send(3)
+        assert self.events(world) == [
+            text for index in range(3) for text in (f"sending {index}", f"sent {index}")
+        ]
+
+    def test_an_interruption_loses_none_of_two(self):
+        world = World(800, threads=1)
+        world.plan.before = lambda item: interrupt() if item.index == 600 else None
+        with pytest.raises(Interruption):
+            world.sender.send(1_000)
+        assert [event["event"] for event in world.hook.events][-2:] == ["sent", "sent"]
+        assert world.items(Phase.OPEN) == world.hook.asked_for
+        assert world.items(Phase.SENDING) == []
+
+    def test_where_everything_is_refused_none_of_two_counts_as_refused(self):
+        world = World(800)
+        world.hook.answer = lambda request, index: reject("No rights any more.") if index >= 250 else None
+        with pytest.raises(RequestRejected, match="No rights any more"):
+            world.sender.send(1_000)
+        assert world.items(Phase.OPEN) == list(range(250))
+        assert world.items(Phase.PLANNED) == list(range(250, 800))
+        assert world.state.kinds == {}
+
+    def test_a_service_that_is_gone_ends_the_turn_and_is_asked_in_the_next(self, caplog):
+        world = World(800)
+        world.hook.answer = lambda request, index: unreachable() if index >= 250 else None
+        with caplog.at_level("WARNING", LOG.name):
+            world.sender.send(1_000)
+        assert "Nothing more can be sent now; it is tried again later. No route." in caplog.text
+        assert world.items(Phase.PLANNED) == list(range(250, 800))
+        world.hook.answer = lambda request, index: None
+        world.sender.send(1_000)
+        assert world.items(Phase.OPEN) == list(range(800))
+
+    def test_nothing_is_written_after_another_process_has(self):
+        world = World(1_200)
+        real = world.hook.append_to_ledger
+        # The second part's answers come when another process has the ledger.
+        world.hook.append_to_ledger = lambda folder, number, event: (
+            number != 5 and real(folder, number, event)
+        )
+        with pytest.raises(BatchTakenOver, match="part 5"):
+            world.sender.send(2_000)
+        assert len(world.hook.events) == 4
+        assert world.items(Phase.SENDING) == list(range(250, 750))
+
+
+def unreachable():
+    raise ServiceUnavailable("No route.")
+
+
 class Interruption(BaseException):
     """What Airflow raises in the main thread, wherever it is: a timeout, or somebody's Ctrl-C."""
 
@@ -423,80 +510,79 @@ class TestInterruption:
             world.sender.send(100)
         assert [event["event"] for event in world.hook.events] == ["sending", "sent"]
 
-    def test_what_was_accepted_is_written_down_and_the_rest_is_left(self):
-        world = World(20, threads=1)
-        sent = threading.Event()
+    def while_it_waits(self, monkeypatch, begun):
+        """Let it be interrupted while its threads send, once so much has begun."""
+
+        def result(future, timeout=None):
+            begun.wait(10)
+            raise Interruption
+
+        monkeypatch.setattr(Future, "result", result)
+
+    def until_interrupted(self, world):
+        assert threading.Event.wait(world.sender._stopped, 10)
+
+    def test_what_was_accepted_is_written_down_and_the_rest_is_left(self, monkeypatch):
+        world, begun = World(20, threads=1), threading.Event()
 
         def answer(request, index):
             if index == 5:
-                sent.set()
+                begun.set()
+                self.until_interrupted(world)
 
-        def before(item):
-            if item.index == 10:
-                assert sent.wait(10)
-                raise Interruption
-
-        world.hook.answer, world.plan.before = answer, before
+        world.hook.answer = answer
+        self.while_it_waits(monkeypatch, begun)
         self.interrupted(world)
-        taken = world.hook.asked_for
-        assert taken[:6] == list(range(6))
-        assert world.items(Phase.OPEN) == taken
-        assert world.items(Phase.PLANNED) == [index for index in range(20) if index not in taken]
+        assert world.hook.asked_for == list(range(6))
+        assert world.items(Phase.OPEN) == list(range(6))
+        assert world.items(Phase.PLANNED) == list(range(6, 20))
 
-    def test_what_is_being_sent_is_waited_for(self):
-        world = World(8, threads=2)
-        both, interrupted = threading.Barrier(3), threading.Event()
+    def test_what_is_being_sent_is_waited_for(self, monkeypatch):
+        world, both = World(8, threads=2), threading.Barrier(3)
 
         def answer(request, index):
             both.wait(10)
-            assert interrupted.wait(10)
+            self.until_interrupted(world)
             if index == 1:
                 raise SubmissionUnconfirmed("The reply was lost.")
 
-        def before(item):
-            if item.index == 3:
-                both.wait(10)
-                threading.Timer(0.05, interrupted.set).start()
-                raise Interruption
-
-        world.hook.answer, world.plan.before = answer, before
+        world.hook.answer = answer
+        self.while_it_waits(monkeypatch, both)
         self.interrupted(world)
         assert world.items(Phase.OPEN) == [0]
         assert world.items(Phase.SENDING) == [1]
         assert world.items(Phase.PLANNED) == list(range(2, 8))
 
-    def test_one_that_is_turned_away_then_is_not_asked_for_again(self):
-        world = World(3, threads=1)
-        begun = threading.Event()
+    def test_one_that_is_turned_away_then_is_not_asked_for_again(self, monkeypatch):
+        world, begun = World(3, threads=1), threading.Event()
 
         def answer(request, index):
             begun.set()
-            assert threading.Event.wait(world.sender._stopped, 10)
+            self.until_interrupted(world)
             raise Throttled("Too many.")
 
-        def before(item):
-            if item.index == 1:
-                assert begun.wait(10)
-                raise Interruption
-
-        world.hook.answer, world.plan.before = answer, before
+        world.hook.answer = answer
+        self.while_it_waits(monkeypatch, begun)
         self.interrupted(world)
         assert world.hook.asked_for == [0]
         assert world.items(Phase.PLANNED) == [0, 1, 2]
 
     def test_one_that_was_begun_while_the_interruption_came_is_known_of(self, monkeypatch):
         """A pool gives work to its threads first, and may be interrupted before it says so."""
-        world = World(5, threads=1)
-        real, sent = ThreadPoolExecutor.submit, threading.Event()
-        world.hook.answer = lambda request, index: sent.set() if index == 2 else None
+        world, begun = World(5, threads=1), threading.Event()
+        real = ThreadPoolExecutor.submit
 
-        def submit(pool, work, item, *more):
-            future = real(pool, work, item, *more)
-            if item.index == 2:
-                assert sent.wait(10)
-                raise Interruption
-            return future
+        def answer(request, index):
+            if index == 2:
+                begun.set()
+                self.until_interrupted(world)
 
+        def submit(pool, work, part):
+            real(pool, work, part)
+            assert begun.wait(10)
+            raise Interruption
+
+        world.hook.answer = answer
         monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
         self.interrupted(world)
         assert world.hook.asked_for == [0, 1, 2]
