@@ -20,6 +20,11 @@ ADMIN = "admin"
 PASSWORDS_FILE = "passwords.json"  # a file name
 # How long a program waits for its turn to write. The default, 5 s, is short on a busy machine.
 WRITE_SECONDS = 60
+# How long the API server of Airflow 3 does. It answers all requests in one thread, and notes in that thread
+# who has asked for what. While it waits there to write, the request of a task that has written already cannot
+# be finished, and what that has locked stays locked: only giving up ends this. Tasks wait 5 s for an answer,
+# and try again after a server error; so does our client.
+SERVER_WRITE_SECONDS = 2
 # Twice in the time after which Airflow takes a DAG that was not read for one that is gone.
 REREAD_SECONDS = "300"
 
@@ -148,6 +153,20 @@ def environment_of_programs(
     }
 
 
+def environment_of_api_server(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """
+    The environment of the API server of Airflow 3.
+
+    :param home: ``AIRFLOW_HOME``.
+    :param environment: That of all programs; a database that it names stays.
+    """
+    return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _database(home, SERVER_WRITE_SECONDS), **environment}
+
+
+def _database(home: Path, write_seconds: int) -> str:
+    return f"sqlite:///{home}/airflow.db?timeout={write_seconds}"
+
+
 def _common(settings: Settings) -> Sections:
     return {
         "core": {
@@ -162,7 +181,7 @@ def _common(settings: Settings) -> Sections:
         "database": {
             # SQLite takes one write at a time. Who does not wait for his turn loses it, and may end, as the
             # scheduler does.
-            "sql_alchemy_conn": f"sqlite:///{settings.home}/airflow.db?timeout={WRITE_SECONDS}",
+            "sql_alchemy_conn": _database(settings.home, WRITE_SECONDS),
             # The database is made once, before it is needed; no need for every program to compare its
             # revision.
             "check_migrations": "False",

@@ -17,6 +17,7 @@ from airflow_async_sm.demo.configuration import (
     Login,
     Settings,
     airflow_major,
+    environment_of_api_server,
     environment_of_programs,
     free_port,
     write_home,
@@ -189,7 +190,8 @@ class LocalAirflow:
         environment = environment_of_programs(home, additions)
         if self._major >= 3:
             # The slowest to start. It needs no tables before it answers its first request.
-            components.start("api-server", _airflow("api-server"), environment)
+            server = environment_of_api_server(home, environment)
+            components.start("api-server", _airflow("api-server"), server)
         components.finish("db-migrate", timeout=deadline - time.monotonic())
         self._on_progress("database made")
         for name, command in WORKING_PARTS.items():

@@ -15,6 +15,7 @@ from airflow_async_sm.demo.configuration import (
     Login,
     Settings,
     airflow_major,
+    environment_of_api_server,
     environment_of_programs,
     free_port,
     write_home,
@@ -63,6 +64,25 @@ class TestEnvironment:
     def test_the_real_environment_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LANG", "xx_XX.UTF-8")
         assert environment_of_programs(Path("/h"), {})["LANG"] == "xx_XX.UTF-8"
+
+
+class TestEnvironmentOfTheApiServer:
+    NAME = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+
+    def test_it_gives_up_writing_before_a_task_gives_up_waiting_for_it(self, tmp_path: Path) -> None:
+        """A worker waits 5 s for an answer."""
+        write_home(settings(tmp_path), major=3)
+        others = read(tmp_path)["database"]["sql_alchemy_conn"]
+        its = environment_of_api_server(tmp_path, {"PATH": "/bin"})
+        assert its["PATH"] == "/bin"
+        file, _, seconds = its[self.NAME].partition("?timeout=")
+        assert 0 < int(seconds) < 5
+        assert others.startswith(f"{file}?timeout=")
+
+    def test_a_database_of_the_callers_stays(self) -> None:
+        assert environment_of_api_server(Path("/h"), {self.NAME: "postgresql://x"}) == {
+            self.NAME: "postgresql://x"
+        }
 
 
 def settings(home: Path, **changes: object) -> Settings:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -23,7 +25,15 @@ RUN_IN_PATH = "manual__2026-01-01T00%3A00%3A00%2B00%3A00"
 def client(
     answer: Callable[[httpx.Request], httpx.Response], *, major: int = 3, login: Login | None = None
 ) -> RestClient:
-    return RestClient("http://127.0.0.1:1", major=major, login=login, transport=httpx.MockTransport(answer))
+    """Return a client; where no login is needed, the token that Airflow 3 gives to everybody is there."""
+
+    def answer_or_token(request: httpx.Request) -> httpx.Response:
+        if major >= 3 and login is None and (request.method, request.url.path) == ("GET", "/auth/token"):
+            return httpx.Response(201, json={"access_token": "everybody"})
+        return answer(request)
+
+    transport = httpx.MockTransport(answer_or_token)
+    return RestClient("http://127.0.0.1:1", major=major, login=login, transport=transport)
 
 
 def answers(
@@ -115,39 +125,86 @@ def test_a_dag_is_due_once_its_next_run_could_begin(
     assert client(answers(path, {field: when}), major=major).is_due("d") is due
 
 
-class TestUnpause:
+class TestWriting:
     @pytest.fixture(autouse=True)
     def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         slept: list[float] = []
         monkeypatch.setattr("airflow_async_sm.demo.rest.time.sleep", slept.append)
         return slept
 
-    def unpause(self, *statuses: int) -> int:
-        """Unpause with a server that answers so; return how often it was asked."""
-        left = list(statuses)
+    @pytest.fixture(params=["unpause", "trigger"])
+    def write(self, request: pytest.FixtureRequest) -> Callable[..., int]:
+        """Unpause or trigger with a server that answers so; return how often it was asked."""
 
-        def answer(request: httpx.Request) -> httpx.Response:
-            assert (request.method, json.loads(request.content)) == ("PATCH", {"is_paused": False})
-            return httpx.Response(left.pop(0), json={})
+        def written(*statuses: int) -> int:
+            left = list(statuses)
+            self.wanted = []
 
-        try:
-            client(answer).unpause("d")
-        finally:
-            self.asked = len(statuses) - len(left)
-        return self.asked
+            def answer(request: httpx.Request) -> httpx.Response:
+                self.wanted.append((request.method, request.url.path, json.loads(request.content)))
+                return httpx.Response(left.pop(0), json={"dag_run_id": "r1"})
 
-    def test_a_busy_server_is_asked_again(self, pauses: list[float]) -> None:
-        assert self.unpause(500, 503, 200, 200) == 3
+            rest = client(answer)
+            if request.param == "unpause":
+                rest.unpause("d")
+            else:
+                assert rest.trigger("d", conf=None, run_id=None) == "r1"
+            return len(self.wanted)
+
+        return written
+
+    def test_a_busy_server_is_asked_again(self, write: Callable[..., int], pauses: list[float]) -> None:
+        assert write(500, 503, 200, 200) == 3
         assert pauses == [0.5, 1.0]
+        assert self.wanted[1:] == self.wanted[:-1]
 
-    def test_a_server_that_stays_busy_is_an_error(self, pauses: list[float]) -> None:
+    def test_each_attempt_has_a_connection_of_its_own(self) -> None:
+        """The server ends one after an error, some time after it has answered."""
+        statuses, connections = [500, 500, 200], []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.answer(201, {"access_token": "t0k"})
+
+            def do_PATCH(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                connections.append(self.client_address)
+                self.answer(statuses.pop(0), {})
+                # Only the client may end it, as the busy server has not come to that yet.
+                self.close_connection = False
+
+            def answer(self, status: int, value: dict[str, str]) -> None:
+                body = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            rest = RestClient(f"http://127.0.0.1:{server.server_port}", major=3)
+            try:
+                rest.unpause("d")
+            finally:
+                rest.close()
+                server.shutdown()
+        assert len(set(connections)) == len(connections) == 3
+
+    def test_a_server_that_stays_busy_is_an_error(
+        self, write: Callable[..., int], pauses: list[float]
+    ) -> None:
         with pytest.raises(RestError, match="HTTP 500"):
-            self.unpause(*[500] * 9)
-        assert (self.asked, pauses) == (5, [0.5, 1.0, 2.0, 4.0])
+            write(*[500] * 9)
+        assert (len(self.wanted), pauses) == (5, [0.5, 1.0, 2.0, 4.0])
 
-    def test_a_refusal_is_an_error_at_once(self, pauses: list[float]) -> None:
+    def test_a_refusal_is_an_error_at_once(self, write: Callable[..., int], pauses: list[float]) -> None:
         with pytest.raises(RestError, match="HTTP 404"):
-            self.unpause(404, 200)
+            write(404, 200)
         assert pauses == []
 
 
@@ -269,6 +326,30 @@ class TestLogin:
         rest.run_state("d", "r")
         run = ("/api/v2/dags/d/dagRuns/r", "Bearer t0k")
         assert seen == [("/auth/token", None), run, run]
+
+    def test_airflow_3_gives_a_token_to_everybody_where_no_login_is_needed(self) -> None:
+        seen = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            seen.append((request.method, request.url.path, request.headers.get("Authorization")))
+            if request.url.path == "/auth/token":
+                assert not request.content
+                return httpx.Response(201, json={"access_token": "t0k"})
+            return httpx.Response(200, json={"state": "queued"})
+
+        transport = httpx.MockTransport(answer)
+        rest = RestClient("http://127.0.0.1:1", major=3, transport=transport)
+        rest.run_state("d", "r")
+        rest.run_state("d", "r")
+        run = ("GET", "/api/v2/dags/d/dagRuns/r", "Bearer t0k")
+        assert seen == [("GET", "/auth/token", None), run, run]
+
+    def test_airflow_2_wants_no_token_where_no_login_is_needed(self) -> None:
+        def answer(request: httpx.Request) -> httpx.Response:
+            assert "Authorization" not in request.headers
+            return httpx.Response(200, json={"state": "queued"})
+
+        assert client(answer, major=2).run_state("d", "r") == "queued"
 
     def test_airflow_2_sends_name_and_password(self) -> None:
         def answer(request: httpx.Request) -> httpx.Response:
