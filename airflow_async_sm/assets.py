@@ -27,6 +27,9 @@ _TOLD: Final = {
     "manifest": "manifest",
     "summary": "summary",
     "counts": "counts",
+    "dead_letter": "dead_letter",
+    "parquet": "parquet",
+    "results": "results",
 }
 """What an event tells, by what it is called in the answer."""
 

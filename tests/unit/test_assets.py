@@ -74,6 +74,15 @@ def test_an_alias_and_what_is_no_asset_are_left_alone(context):
     assert len(context["outlet_events"]) == 0
 
 
+def test_the_event_of_a_batch_tells_all_that_the_task_returns(context):
+    places = {
+        name: f"s3://work/{name}" for name in ("manifest", "summary", "dead_letter", "parquet", "results")
+    }
+    returned = {**places, "counts": {"Succeeded": 3}}
+    describe_outlets(context, [Asset(URI)], {**returned, "endpoint_name": "model"})
+    assert told(context, Asset(URI)) == {**returned, "endpoint_name": "model"}
+
+
 def test_what_was_told_before_stays(context):
     told(context, Asset(URI)).update(size="small", owner="me")
     describe_outlets(context, [Asset(URI)], ANSWER)
