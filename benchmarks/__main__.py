@@ -1,4 +1,8 @@
-"""``python -m benchmarks [waits|curve|reads|triggerer|batch|chaos] [...]``: measures, and prints a table."""
+"""
+Measures, and prints a table.
+
+``python -m benchmarks [waits|curve|reads|triggerer|batch|submit|chaos] [...]``
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,14 @@ from benchmarks import machine, options, reads, tables, triggerer
 from benchmarks.measuring import Measurement
 
 # These are about batches, have options of their own, and need the extra ``emulator``.
-_OF_BATCHES = {"batch": "batches", "chaos": "chaos"}
+OF_BATCHES = {"batch": "batches", "submit": "submitting", "chaos": "chaos"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and return 1 if any wait was missed or ended wrongly, otherwise 0."""
     said = list(sys.argv[1:] if arguments is None else arguments)
-    if said and said[0] in _OF_BATCHES:
-        module: Any = import_module(f"benchmarks.{_OF_BATCHES[said[0]]}")
+    if said and said[0] in OF_BATCHES:
+        module: Any = import_module(f"benchmarks.{OF_BATCHES[said[0]]}")
         return int(module.main(said[1:]))
     given = options.parsed(said)
     watch = machine.Watch()

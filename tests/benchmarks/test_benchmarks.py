@@ -17,6 +17,7 @@ from benchmarks.fake_http import Asked
 from benchmarks.fake_store import Bucket, Coverage
 from benchmarks.figures import dollars, quantile
 from benchmarks.implementations import IMPLEMENTATIONS
+from benchmarks.submitters import WAYS
 from benchmarks.ticker import cpu_at
 from benchmarks.waits import make_waits
 
@@ -45,6 +46,12 @@ def test_a_handful_of_waits_gives_a_table_of_everybody(tmp_path, capfd):
     assert len({line.count("|") for line in table}) == 1
     for name, line in zip(EVERYWHERE, table[2:], strict=True):
         assert IMPLEMENTATIONS[name].title in line
+
+
+def test_submitting_is_measured_beside_boto3(capfd):
+    assert benchmarks.main(["submit", "--items", "40", "--repetitions", "1"]) == 0
+    table = capfd.readouterr().out
+    assert all(f"| {way} |" in table for way in WAYS)
 
 
 def test_a_listing_goes_on_after_its_last_key_and_leaves_out_what_is_still_to_come():
