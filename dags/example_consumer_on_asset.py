@@ -119,6 +119,8 @@ with DAG(
         map_index_template="{{ ti.xcom_pull('find_batches')[ti.map_index]['day'] }}",
         # In their order: each looks for the report on the day before.
         max_active_tis_per_dagrun=1,
+        # One value, and not one for each of its keys: Airflow 3.0 cannot store a key without a value.
+        multiple_outputs=False,
     )
     def report(batch: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Write the report on a day, and return it."""
@@ -147,7 +149,9 @@ with DAG(
 
     # [END example_consumer_on_asset_report]
 
-    @task(map_index_template="{{ ti.xcom_pull('find_batches')[ti.map_index]['day'] }}")
+    @task(
+        map_index_template="{{ ti.xcom_pull('find_batches')[ti.map_index]['day'] }}", multiple_outputs=False
+    )
     def check_change(found: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the report. Fail if the scores are not what they were: somebody should see why."""
         assert params is not None

@@ -11,7 +11,7 @@ most that the service allows, and then leaves the worker. The answer is ten numb
 was seen, and the upload is deleted.
 
 An endpoint falls asleep by itself after a quiet quarter of an hour. Here two tasks see to it at once, so
-that the waking can be watched: it takes a minute or two until an alarm has seen the request and starts a
+that the waking can be watched: it takes two to three minutes until an alarm has seen the request and starts a
 machine, and on AWS some more until that serves.
 
 Trigger it from the form. The defaults fit the local emulator (`scripts/demo example_large_payload`: two to

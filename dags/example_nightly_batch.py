@@ -332,7 +332,7 @@ with DAG(
             invocation_timeout=60,
             max_attempts=2,
             retry_delay_seconds=5,
-            # If half of them fail it is not the files. How many of them may is the next task's business.
+            # If more than half of them fail it is not the files. How many may is the next task's business.
             max_failures=0.5,
             stop_early=True,
             retries=2,

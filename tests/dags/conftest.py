@@ -12,12 +12,15 @@ from tests.dags.playbill import DAGS, Stage
 @pytest.fixture(scope="package")
 def stage():
     """Return the :class:`Stage`; the first run of each example has begun."""
-    # A queue that takes some seconds, so that there is something to wait for.
-    with SageMakerAsyncEmulator(behaviour=Behaviour(creation_seconds=2, queue_seconds=3)) as emulator:
+    # Work that takes longer than a worker on a busy machine needs until its first look, which has taken 4 s:
+    # what is done by then is not waited for in the triggerer.
+    with SageMakerAsyncEmulator(behaviour=Behaviour(creation_seconds=4, queue_seconds=8)) as emulator:
         # They share a bucket, and would all make it in the same moment.
         emulator.client("s3").create_bucket(Bucket="async-sm-example")
         connection = {"AIRFLOW_CONN_AWS_DEFAULT": airflow_connection(emulator.url)}
-        with LocalAirflow(DAGS, environment=connection, min_heartbeat_interval=1) as airflow:
+        with LocalAirflow(
+            DAGS, environment=connection, min_heartbeat_interval=1, paused_at_creation=True
+        ) as airflow:
             stage = Stage(airflow, emulator)
             try:
                 stage.begin()

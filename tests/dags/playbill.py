@@ -10,15 +10,12 @@ from functools import cache, partial
 from pathlib import Path
 
 from airflow_async_sm.demo.configuration import airflow_major
+from airflow_async_sm.demo.examples import STARTED_BY
 from airflow_async_sm.demo.runs import follow
 from tests.world import World
 
 DAGS = Path(__file__).parents[2] / "dags"
 EXAMPLES = sorted(path.stem for path in DAGS.glob("example_*.py"))
-
-# These begin by themselves: at a time, or when another one has ended.
-SCHEDULED = ["example_nightly_batch"]
-FOLLOWS_ANOTHER = ["example_consumer_on_asset"]
 
 # One look a second at each of many runs is enough for what is asked here, and leaves the machine to them.
 LOOK_SECONDS = 1.0
@@ -61,9 +58,10 @@ class Stage:
         """Start the first run of each example."""
         for example in EXAMPLES:
             self.airflow.wait_for_dag(example, timeout=120, file=f"{example}.py")
-            if example in SCHEDULED:
-                self.airflow._rest.unpause(example)
-            start = self._made_by_airflow if example in SCHEDULED + FOLLOWS_ANOTHER else self._trigger
+            start = self._trigger
+            if example in STARTED_BY or self.airflow.is_due(example):
+                self.airflow.unpause(example)
+                start = partial(self.airflow.wait_for_run, timeout=PATIENCE_SECONDS)
             self._first[example] = self._threads.submit(self._play, example, start)
 
     def close(self):
@@ -98,14 +96,6 @@ class Stage:
         # Airflow's SQLite refuses one of two that come at the same moment.
         with self._triggering:
             return self.airflow.trigger(example, conf=conf)
-
-    def _made_by_airflow(self, example):
-        """Wait for the run that a schedule makes."""
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while not (runs := self.asked(f"/dags/{example}/dagRuns")["dag_runs"]):
-            assert time.monotonic() < give_up_at, f"nothing starts {example}"
-            time.sleep(LOOK_SECONDS)
-        return runs[0]["dag_run_id"]
 
     # ---- what one can ask
 

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import pytest
 
 from airflow_async_sm.demo.examples import STARTED_BY
-from tests.dags.playbill import FOLLOWS_ANOTHER, module_of, states
+from tests.dags.playbill import module_of, states
 
 EXAMPLE = "example_consumer_on_asset"
 BATCH = "example_nightly_batch"
@@ -56,8 +56,8 @@ def test_a_run_by_hand_fails_if_the_scores_are_far_from_those_of_the_day_before(
     assert f"The mean of {event['day']} is {told['mean']:.1f} after 50.0." in log
 
 
-def test_the_demo_and_the_tests_know_what_starts_it():
-    assert list(STARTED_BY) == FOLLOWS_ANOTHER
+def test_the_demo_knows_what_starts_it():
+    assert STARTED_BY[EXAMPLE] == BATCH
     assert all(hasattr(module_of(name), "SCORES") for pair in STARTED_BY.items() for name in pair)
 
 
@@ -71,6 +71,18 @@ class Event:
         self.extra = extra
 
 
+class NoEvents:
+    """
+    What Airflow says of an inlet without an event.
+
+    No dictionary: before Airflow 3.2 an asset cannot be the key of one.
+    """
+
+    def __getitem__(self, asset):
+        assert asset is module_of(EXAMPLE).SCORES
+        return []
+
+
 @pytest.mark.parametrize("name", ["triggering_asset_events", "triggering_dataset_events"])
 def test_several_events_are_a_report_for_each_day(consumer, name):
     events = [Event(day="2026-11-21", manifest="a"), Event(day="2026-11-20", manifest="b")]
@@ -82,7 +94,7 @@ def test_several_events_are_a_report_for_each_day(consumer, name):
 def test_a_run_by_hand_before_there_is_an_event_says_what_to_do(consumer):
     find = consumer.dag.get_task("find_batches").python_callable
     with pytest.raises(ValueError, match="Run example_nightly_batch first"):
-        find(triggering_asset_events={}, inlet_events={consumer.SCORES: []})
+        find(triggering_asset_events={}, inlet_events=NoEvents())
 
 
 def test_a_day_without_a_score_has_no_mean(consumer):
