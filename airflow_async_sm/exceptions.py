@@ -20,7 +20,7 @@ The errors that a task can end with.
     ├── ResultTooLarge (*)                      the answer is larger than the task may return
     ├── ResultInvalid (*)                       the answer is not what the task was told to expect
     ├── BatchFailed                             too many inputs of a batch have no answer
-    │   └── BatchRejected (*)                   as many, and a retry could help none of them
+    │   └── BatchRejected (*)                   as many would fail in the same way again
     ├── BatchTakenOver                          another process of the task goes on with its batch
     ├── RecordUnreadable                        what an earlier try submitted cannot be read or written down
     ├── EndpointNotReady                        the endpoint did not reach, or is not in, the needed state
@@ -197,7 +197,7 @@ class BatchFailed(SageMakerAsyncError):
 
 
 class BatchRejected(BatchFailed, AirflowFailException):
-    """Too many inputs of a batch have no answer, and a retry could help none of them."""
+    """More inputs of a batch than may have no answer would fail in the same way again."""
 
 
 class BatchTakenOver(SageMakerAsyncError):

@@ -58,7 +58,7 @@ def test_each_outcome_of_a_wait_and_of_an_input_has_a_row():
 
 
 def test_each_kind_of_failure_is_named():
-    # One that expired is counted by its error.
+    # One that expired is told of as an end, and has a row there.
     metric = section("Surprises with Airflow").split("`sagemaker_async.failed`")[1]
     for kind in set(FailureKind) - {FailureKind.EXPIRED}:
         assert f"`{kind}`" in metric

@@ -32,6 +32,7 @@ from airflow_async_sm.operators.deploy import SageMakerAsyncDeployOperator
 from airflow_async_sm.operators.invoke import SageMakerAsyncInvokeOperator
 from airflow_async_sm.task_groups import sagemaker_async_endpoint
 from benchmarks import options as benchmark_options
+from benchmarks.__main__ import OF_BATCHES
 from tests.pages import DOCS, ROOT, Block, blocks, commands, pages, prose
 from tests.shape.discovery import classes
 
@@ -238,9 +239,8 @@ def check_script(script: Path, arguments: list[str]) -> None:
     assert os.access(script, os.X_OK), f"There is no {script.name}, or it cannot be executed"
     text = script.read_text()
     if script.name == "bench":
-        kinds = {"batch": "batches", "chaos": "chaos"}
-        if arguments and arguments[0] in kinds:
-            module = importlib.import_module(f"benchmarks.{kinds[arguments[0]]}")
+        if arguments and arguments[0] in OF_BATCHES:
+            module = importlib.import_module(f"benchmarks.{OF_BATCHES[arguments[0]]}")
             parses(module._parsed, arguments[1:])
         else:
             parses(benchmark_options.parsed, arguments)
