@@ -11,6 +11,7 @@ import pytest
 from tests.dags.playbill import deferred, module_of, states
 
 EXAMPLE = "example_nightly_batch"
+STARTED_BY_IT = "example_consumer_on_asset"
 
 
 @pytest.mark.airflow_processes
@@ -45,9 +46,25 @@ def test_the_files_of_the_day_are_scored_and_loaded(stage):
     assert {name: attempts for name, (_, attempts) in loaded.items()} == dict.fromkeys(loaded, 1)
     assert [loaded[f"patient-{n:04d}.json"][0] for n in range(19)] == pytest.approx(expected[:19])
 
-    (event,) = stage.asset_events(EXAMPLE)
+    (event,) = (event for event in stage.asset_events(EXAMPLE) if event["day"] == day)
     assert event == {"day": day, **{name: batch[name] for name in ("manifest", "results", "counts")}}
     assert stage.left_over(f"example-nightly-{day}") == []
+
+
+@pytest.mark.airflow_processes
+def test_a_backfill_scores_each_day_with_an_endpoint_of_its_own(stage):
+    # Whose first run tells of the first event alone.
+    stage.first(STARTED_BY_IT)
+    days = ["2026-03-01", "2026-03-02"]
+    reports = stage.backfill(EXAMPLE, days, sample_files=3, most_failed=0.5)
+    assert sorted(reports) == days
+    for day, report in reports.items():
+        assert report.succeeded, states(report)
+        assert stage.xcom(report, "load_scores") == {"day": day, "rows": 3, "scored": 2}
+        folder = f"s3://async-sm-example/nightly/incoming/{day}/"
+        asked = {request.input_location for request in stage.requests(f"example-nightly-{day}")}
+        assert asked == {f"{folder}patient-{n:04d}.json" for n in range(3)}
+        assert stage.left_over(f"example-nightly-{day}") == []
 
 
 @pytest.mark.airflow_processes
