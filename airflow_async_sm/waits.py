@@ -35,6 +35,9 @@ class WaitsForAws:
     verify: bool | str | None
     botocore_config: Mapping[str, Any] | None
 
+    # Whether a new try finds out by itself how far the one before it came, and goes on there.
+    goes_on_by_itself: ClassVar[bool] = False
+
     # The number of this try, once the task runs.
     _try_number: int | None = None
 
@@ -83,7 +86,7 @@ class WaitsForAws:
 
     def _failed_before(self, deferred_in: int | None, event: object, context: Context) -> bool:
         """
-        Return whether an event is what an earlier try has failed with.
+        Return whether an event is what an earlier try was told before it failed.
 
         A scheduler that is replaced counts a try as well, without a failure: then a success is still to be
         collected, and a task without a retry left must not begin anew.
@@ -92,6 +95,8 @@ class WaitsForAws:
             return False
         if self._try_number > (context["ti"].max_tries or 0) + 1:
             return False
+        if self.goes_on_by_itself:
+            return True
         try:
             _, outcome = decode_event(event, self.handle_type)
         except InvalidInput:

@@ -27,7 +27,6 @@ RUN_BEGUN = RUN_ENDED | {"queued", "running"}
 _LOOK_SECONDS = 1.0
 _ENDING_SECONDS = 10.0
 _PATIENCE_SECONDS = 180.0
-_PATIENT = "benchmarks.database.PATIENT"
 
 
 class BatchAirflow(LocalAirflow):
@@ -55,8 +54,6 @@ class BatchAirflow(LocalAirflow):
             "PYTHONPATH": str(ROOT),
             "AIRFLOW_CONN_AWS_DEFAULT": connection,
             FOLDER_VARIABLE: str(self.told),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": _PATIENT,
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": _PATIENT,
             # As Airflow has it: the local one looks more often for what to do, which costs a sixth of a core.
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
             # Triggers change hands soon.

@@ -11,10 +11,9 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
 import psutil
 
-from airflow_async_sm.demo.configuration import airflow_major, environment_of_programs
+from airflow_async_sm.demo.configuration import environment_of_programs
 from airflow_async_sm.demo.local_airflow import WORKING_PARTS, LocalAirflow, _airflow
 
 
@@ -49,20 +48,9 @@ class BreakableAirflow(LocalAirflow):
 
     def clear(self, dag_id, run_id, *task_ids):
         """Clear tasks, as a user does on the web page."""
-        version = "v2" if airflow_major() >= 3 else "v1"
-        answer = httpx.post(
-            f"{self.url}/api/{version}/dags/{quote(dag_id)}/clearTaskInstances",
-            json={
-                "dry_run": False,
-                "dag_run_id": run_id,
-                "task_ids": task_ids,
-                "only_failed": False,
-                "reset_dag_runs": True,
-            },
-            trust_env=False,
-            timeout=30,
-        )
-        assert answer.is_success, answer.text
+        what = {"dag_run_id": run_id, "task_ids": task_ids, "only_failed": False, "reset_dag_runs": True}
+        path = f"/dags/{quote(dag_id)}/clearTaskInstances"
+        self._rest._write("POST", path, json={"dry_run": False, **what})
 
 
 class Killer(threading.Thread):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm.core.batches.state import BatchState
@@ -32,6 +33,7 @@ class BatchLedger:
         self._folder = f"{location}ledger/"
         self._number = 0
         self._since_checkpoint = 0
+        self._noted = deque[dict[str, Any]]()
         self.state = BatchState(count)
         try:
             for number, event in hook.read_ledger(self._folder):
@@ -56,14 +58,36 @@ class BatchLedger:
         :raises BatchTakenOver: another process of the task has written meanwhile.
         :raises ServiceUnavailable: S3 could not be asked, or the other errors of a write.
         """
-        self._number += 1
-        if not self._hook.append_to_ledger(self._folder, self._number, event):
-            raise BatchTakenOver(
-                f"Another process of this task goes on with the batch: it has written part {self._number} of "
-                f"{self._folder}. This one stops, and has submitted nothing that is not written down there.",
-                location=self._folder,
-            )
-        self._since_checkpoint += 1
+        self.note(event)
+        self.flush()
+
+    def note(self, event: dict[str, Any]) -> None:
+        """
+        Keep in mind what the state has taken in, until it is written down.
+
+        :param event: What it returned.
+        """
+        self._noted.append(event)
+
+    def flush(self) -> None:
+        """
+        Write down what is noted: first of all what could not be written before, for no part may be missing.
+
+        :raises BatchTakenOver: another process of the task has written meanwhile.
+        :raises ServiceUnavailable: S3 could not be asked, or the other errors of a write.
+        """
+        while self._noted:
+            number = self._number + 1
+            if not self._hook.append_to_ledger(self._folder, number, self._noted[0]):
+                raise BatchTakenOver(
+                    f"Another process of this task goes on with the batch: it has written part {number} of "
+                    f"{self._folder}. This one stops, and has submitted nothing that is not written down "
+                    "there.",
+                    location=self._folder,
+                )
+            self._noted.popleft()
+            self._number = number
+            self._since_checkpoint += 1
 
     def checkpoint(self) -> None:
         """Write down all that is known, if enough was written since that was done last."""

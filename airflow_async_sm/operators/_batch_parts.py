@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,19 +11,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_async_sm import metrics
-from airflow_async_sm.core.batches.failures import REJECTED, ItemFailure
 from airflow_async_sm.core.batches.state import Phase, Place
-from airflow_async_sm.core.limits import InvalidInput
-from airflow_async_sm.core.texts import sentence, shortened
 from airflow_async_sm.exceptions import (
+    EndpointNotReady,
     RequestRejected,
     SageMakerAsyncError,
     ServiceUnavailable,
-    SubmissionUnconfirmed,
-    Throttled,
 )
+from airflow_async_sm.operators._batch_requests import ItemSender, Sent
 
 if TYPE_CHECKING:
+    from airflow_async_sm.core.batches.failures import ItemFailure
     from airflow_async_sm.core.batches.items import BatchItem
     from airflow_async_sm.core.batches.pace import SubmissionRate
     from airflow_async_sm.core.handles import InvocationHandle
@@ -40,22 +37,9 @@ __all__ = ["PartSender"]
 _PART: Final = 250
 # A part takes at most about so many seconds: until its end nobody knows when each of its requests was sent.
 _SECONDS: Final = 60.0
-# So often a request is tried again that was not accepted because of a passing trouble.
-_TRIES: Final = 8
-_PAUSE: Final = 0.5
 # So many refusals, and nothing accepted, mean that it is not the items that are refused.
 _REFUSALS: Final = 10
 _ACCEPTED: Final = (Phase.OPEN, Phase.SUCCEEDED, Phase.FAILED, Phase.EXPIRED, Phase.WAITING)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What came of one request: accepted, if there is a handle."""
-
-    handle: InvocationHandle | None = None
-    refused: ItemFailure | None = None
-    is_unknown: bool = False
-    error: SageMakerAsyncError | None = None
 
 
 @dataclass(slots=True)
@@ -63,7 +47,7 @@ class _Part:
     """
     Items that are sent together, and what came of them so far. Threads take one after the other.
 
-    ``ends_at``: nothing of it is sent any more from then on.
+    ``ends_at``: nothing of it is sent any more from then on. ``for_all``: an error that any other would meet.
     """
 
     attempt: int
@@ -75,6 +59,8 @@ class _Part:
     refused: dict[int, ItemFailure] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
     errors: list[SageMakerAsyncError] = field(default_factory=list)
+    for_all: SageMakerAsyncError | None = None
+    is_accounted: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self) -> BatchItem | None:
@@ -82,7 +68,7 @@ class _Part:
         with self.lock:
             return next(self.items, None)
 
-    def add(self, index: int, sent: _Sent) -> None:
+    def add(self, index: int, sent: Sent) -> None:
         if sent.handle is not None:
             self.accepted[index] = sent.handle
         elif sent.is_unknown:
@@ -91,6 +77,8 @@ class _Part:
             self.refused[index] = sent.refused
         if sent.error is not None:
             self.errors.append(sent.error)
+        if sent.is_for_all:
+            self.for_all = sent.error
 
 
 class PartSender:
@@ -130,8 +118,9 @@ class PartSender:
         self._log = log
         self._clock = clock
         self._ticks = ticks
-        self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._hopeless: SageMakerAsyncError | None = None
+        self._items = ItemSender(hook=hook, form=form, rate=rate, stopped=self._stopped, log=log, ticks=ticks)
 
     def send(self, allowed: int) -> None:
         """
@@ -146,63 +135,67 @@ class PartSender:
         :raises BatchTakenOver: another process of the task goes on with the batch.
         """
         parts = deque[_Part]()
-        hopeless: SageMakerAsyncError | None = None
-        self._stopped.clear()
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="batch") as pool, self._stopping():
+        self._begin_turn()
+        with (
+            ThreadPoolExecutor(self._threads, thread_name_prefix="batch") as pool,
+            self._accounting(pool, parts),
+        ):
             while True:
-                part = None if hopeless else self._begun(allowed, parts)
+                part = None if self._stopped.is_set() else self._begun(allowed, parts)
                 if not parts:
                     break
-                with self._accounting(pool, parts):
-                    if part is not None:
-                        for _ in range(min(self._threads, len(part.indexes))):
-                            part.workers.append(pool.submit(self._work, part))
-                        if len(parts) <= self._ahead():
-                            continue
-                    for worker in parts[0].workers:
-                        worker.result()
-                hopeless = self._concluded(parts.popleft()) or hopeless
+                if part is not None:
+                    for _ in range(min(self._threads, len(part.indexes))):
+                        part.workers.append(pool.submit(self._work, part))
+                    if len(parts) <= self._ahead():
+                        continue
+                for worker in parts[0].workers:
+                    worker.result()
+                self._ask_for_endpoint(parts[0])
+                self._account(parts[0])
+                self._ledger.flush()
+                parts.popleft()
+                self._ledger.checkpoint()
+        hopeless = self._hopeless
         if hopeless is None:
             return
         if not isinstance(hopeless, ServiceUnavailable) or not self._ledger.state.number(Phase.OPEN):
             raise hopeless
         self._log.warning("Nothing more can be sent now; it is tried again later. %s", hopeless)
 
+    def _begin_turn(self) -> None:
+        self._hopeless = None
+        self._stopped.clear()
+
     def _begun(self, allowed: int, parts: deque[_Part]) -> _Part | None:
         """Write down the next part, and add it to those on their way; ``None``: there is none now."""
-        state, now = self._ledger.state, self._clock()
+        # Threads of the part before may change it at any moment.
+        state, now, rate = self._ledger.state, self._clock(), self._rate.rate
         room = allowed - state.number(Phase.OPEN) - sum(len(part.indexes) for part in parts)
-        attempt, indexes = state.next_part(min(self._most(), room), now)
+        attempt, indexes = state.next_part(min(self._most(rate), room), now)
         if not indexes:
             return None
-        self._ledger.write(state.sending(attempt, indexes, now))
-        items = self._inputs.chosen(indexes)
-        part = _Part(attempt, indexes, items, self._ticks() + _SECONDS + len(indexes) / self._rate.rate)
+        ends_at = self._ticks() + _SECONDS + len(indexes) / rate
+        part = _Part(attempt, indexes, self._inputs.chosen(indexes), ends_at)
+        self._ledger.note(state.sending(attempt, indexes, now))
         parts.append(part)
+        self._ledger.flush()
         return part
 
-    def _most(self) -> int:
+    def _most(self, rate: float) -> int:
         """Return how many requests make a part."""
         if self._is_blind():
             return 1
-        return max(1, int(min(_PART, self._rate.rate * _SECONDS / 2)))
+        return max(1, int(min(_PART, rate * _SECONDS / 2)))
 
     def _ahead(self) -> int:
         """Return how many parts may be on their way when the next begins."""
-        return int(self._ledger.state.number(*_ACCEPTED) > 0 and not self._is_blind())
+        return int(self._ledger.state.number(*_ACCEPTED) > 0 and self._most(self._rate.rate) > 1)
 
     def _is_blind(self) -> bool:
         """Return whether, were this worker to die, nobody would know where to look for its requests."""
         form, folder = self._form, self._ledger.state.folders[0]
         return form.extension is not None and not form.is_found and folder is None
-
-    @contextmanager
-    def _stopping(self) -> Iterator[None]:
-        """Send nothing any more at the end, however that comes."""
-        try:
-            yield
-        finally:
-            self._stopped.set()
 
     @contextmanager
     def _accounting(self, pool: ThreadPoolExecutor, parts: deque[_Part]) -> Iterator[None]:
@@ -214,21 +207,31 @@ class PartSender:
             self._stopped.set()
             pool.shutdown(cancel_futures=True)
             for part in parts:
-                self._write(part)
+                self._account(part)
+            self._ledger.flush()
             raise
 
-    def _concluded(self, part: _Part) -> SageMakerAsyncError | None:
-        """Write down what came of a part, and return why nothing more can be sent, if that is so."""
-        hopeless = self._hopeless(part)
-        if hopeless is not None:
+    def _ask_for_endpoint(self, part: _Part) -> None:
+        """Find out whether requests were refused because the endpoint takes none any more."""
+        if not part.refused or part.for_all is not None:
+            return
+        try:
+            self._hook.check_endpoint(self._form.members["endpoint_name"])
+        except (RequestRejected, EndpointNotReady) as error:
+            part.for_all = error
+        except ServiceUnavailable as error:
+            self._log.info("The endpoint is not looked at after refusals: %s", error)
+
+    def _account(self, part: _Part) -> None:
+        """Note what came of a part, once."""
+        if part.is_accounted:
+            return
+        part.is_accounted = True
+        self._hopeless = self._hopeless or self._why_hopeless(part)
+        if self._hopeless is not None:
             # It is not the items that are refused, nor would those on their way be taken.
             part.refused.clear()
             self._stopped.set()
-        self._write(part)
-        self._ledger.checkpoint()
-        return hopeless
-
-    def _write(self, part: _Part) -> None:
         state, places = self._ledger.state, dict[int, Place]()
         folders = state.folders
         for index, handle in sorted(part.accepted.items()):
@@ -249,11 +252,13 @@ class PartSender:
             folders=folders,
             times={**times, **dict.fromkeys(part.unknown, now)},
         )
-        self._ledger.write(event)
+        self._ledger.note(event)
         metrics.count("submitted", len(part.accepted))
 
-    def _hopeless(self, part: _Part) -> SageMakerAsyncError | None:
+    def _why_hopeless(self, part: _Part) -> SageMakerAsyncError | None:
         """Return why nothing can be sent at all; ``None``: something can, as far as is known."""
+        if part.for_all is not None:
+            return part.for_all
         if part.accepted or part.unknown or not part.errors:
             return None
         is_first = self._ledger.state.number(*_ACCEPTED) == 0
@@ -265,59 +270,14 @@ class PartSender:
         """Send items of a part until none is left, as one of many threads."""
         while not self._stopped.is_set() and (item := part.take()) is not None:
             try:
-                sent = self._outcome(item, part)
+                sent = self._items.send(item, part.attempt, ends_at=part.ends_at)
             except BaseException:
                 # Nobody knows how far it came.
-                part.add(item.index, _Sent(is_unknown=True))
+                part.add(item.index, Sent(is_unknown=True))
                 raise
             part.add(item.index, sent)
-
-    def _outcome(self, item: BatchItem, part: _Part) -> _Sent:
-        error: SageMakerAsyncError | None = None
-        try:
-            request = self._form.request(item, part.attempt)
-            if item.body is not None and request.body is None:
-                self._upload(item, str(request.input_location))
-            for tries in range(_TRIES):
-                pause = self._pause(tries, error)
-                if self._ticks() + pause > part.ends_at:
-                    return _Sent(error=error)
-                if self._is_stopped_after(pause):
-                    return _Sent()
-                try:
-                    return _Sent(handle=self._hook.invoke_endpoint_async(request))
-                except Throttled as busy:
-                    error = busy
-                    with self._lock:
-                        self._rate.turned_away(self._ticks())
-                except ServiceUnavailable as unavailable:
-                    error = unavailable
-            return _Sent(error=error)
-        except SubmissionUnconfirmed as lost:
-            self._log.warning("%s It is waited for, and not sent again before it has expired.", lost)
-            return _Sent(is_unknown=True)
-        except ServiceUnavailable as unavailable:
-            return _Sent(error=unavailable)
-        except (RequestRejected, InvalidInput) as refusal:
-            failure = ItemFailure(REJECTED, shortened(str(refusal)))
-            return _Sent(refused=failure, error=_as_ours(refusal))
-
-    def _is_stopped_after(self, seconds: float) -> bool:
-        return self._stopped.wait(seconds) if seconds else self._stopped.is_set()
-
-    def _pause(self, tries: int, error: SageMakerAsyncError | None) -> float:
-        with self._lock:
-            pause = self._rate.take(self._ticks())
-        # What is busy is asked as often as its rate says; what cannot be reached, ever more seldom.
-        return pause if error is None or isinstance(error, Throttled) else pause + _PAUSE * 2.0**tries
-
-    def _upload(self, item: BatchItem, location: str) -> None:
-        self._hook.upload(
-            io.BytesIO(item.body or b""),
-            location,
-            content_type=item.content_type,
-            sse_kms_key_id=self._form.sse_kms_key_id,
-        )
+            if sent.is_for_all:
+                self._stopped.set()
 
 
 def _folders(handle: InvocationHandle, name: str) -> Place:
@@ -328,9 +288,3 @@ def _folders(handle: InvocationHandle, name: str) -> Place:
         return f"{before}/" if last.startswith(name) else None
 
     return folder(handle.output_location), folder(handle.failure_location)
-
-
-def _as_ours(refusal: InvalidInput | RequestRejected) -> SageMakerAsyncError:
-    if isinstance(refusal, SageMakerAsyncError):
-        return refusal
-    return RequestRejected(f"{sentence(str(refusal))} Nothing was submitted.")

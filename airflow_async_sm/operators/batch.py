@@ -165,6 +165,7 @@ class SageMakerAsyncBatchOperator(ConcealsFields, SageMakerAsyncBaseOperator[Bat
     )
     operator_extra_links = ENDPOINT_LINKS
     handle_type = BatchHandle
+    goes_on_by_itself = True
     concealed_fields: Sequence[str] = ("inputs", "input_locations")
 
     _batch: Batch | None = None

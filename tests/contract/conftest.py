@@ -82,14 +82,19 @@ def one_hook(hooks, monkeypatch):
 
 @pytest.fixture(params=[False, True], ids=["blocking", "deferrable"])
 def run(request, world, one_hook, monkeypatch):
-    """Return a function that runs an operator to its end, in one mode, as Airflow would."""
+    """
+    Return a function that runs an operator to its end, in one mode, as Airflow would.
+
+    ``resumed_with`` is what a try begins with, of which Airflow thinks that it was deferred. ``last`` is what
+    the last one was resumed with.
+    """
     # No worker process lingers here, so a trigger may answer at once.
     monkeypatch.setattr("airflow_async_sm.triggers.base._settling_time", lambda: 0.0)
     # The emulator tells of a change at once.
     monkeypatch.setattr("airflow_async_sm.hooks._endpoints.STALE_SECONDS", 0.0)
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(world.emulator.url))
 
-    def to_its_end(kind, context=None, **arguments):
+    def to_its_end(kind, context=None, *, resumed_with=None, **arguments):
         def fresh():
             operator = kind(task_id="task", deferrable=request.param, poll_interval=1, **arguments)
             operator.sleep = lambda seconds: time.sleep(min(seconds, SHORT))
@@ -97,13 +102,17 @@ def run(request, world, one_hook, monkeypatch):
 
         context = context or {"ti": TaskInstance()}
         step = partial(fresh().execute, context)
+        if resumed_with is not None:
+            step = partial(fresh().resume_execution, *resumed_with, context)
         while True:
             try:
                 return step()
             except TaskDeferred as deferred:
                 assert request.param
                 step = resumption(deferred, fresh(), context)
+                to_its_end.last = step.args[:2]
 
+    to_its_end.deferrable, to_its_end.last = request.param, None
     return to_its_end
 
 

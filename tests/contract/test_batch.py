@@ -153,6 +153,18 @@ class TestFailures:
         assert batch.accepted == 2
         assert told["counts"] | {"Succeeded": 6, "Failed": 1} == told["counts"]
 
+    def test_so_does_one_that_is_resumed_with_what_the_try_before_was_told(self, batch, run):
+        """Airflow 3.0 does that. What a batch that failed was told is that there are answers."""
+        task = TaskInstance(max_tries=1)
+        inputs = [*doing("slow", 1), *doing("fail_once", 2)]
+        with pytest.raises(BatchFailed):
+            batch({"ti": task}, inputs=inputs, max_attempts=1)
+        assert (run.last is not None) == run.deferrable
+        task.try_number = 2
+        told = batch({"ti": task}, resumed_with=run.last, inputs=inputs, max_attempts=1)
+        assert batch.accepted == 2
+        assert told["counts"]["Succeeded"] == 3
+
     def test_clearing_the_task_sends_all_again_that_have_no_answer(self, batch):
         task = TaskInstance()
         inputs = [*doing("echo", 4), *doing("reject", 1)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,8 +12,9 @@ from datetime import date, timedelta
 from functools import cache, partial
 from pathlib import Path
 
-from airflow_async_sm.demo.configuration import airflow_major
+from airflow_async_sm.demo.configuration import airflow_major, environment_of_programs
 from airflow_async_sm.demo.examples import STARTED_BY
+from airflow_async_sm.demo.local_airflow import _airflow
 from airflow_async_sm.demo.runs import follow
 from tests.world import World
 
@@ -80,15 +83,18 @@ class Stage:
         """Run an example for days of the past, as an administrator would; return the reports, by day."""
         before = set(self.airflow._rest.runs(example))
         if airflow_major() >= 3:
-            period = {"from_date": f"{min(days)}T00:00:00Z", "to_date": f"{max(days)}T23:59:59Z"}
-            request = {"dag_id": example, **period, "max_active_runs": len(days), "dag_run_conf": conf}
-            self._told("/backfills", request)
+            period = ["--from-date", f"{min(days)}T00:00:00Z", "--to-date", f"{max(days)}T23:59:59Z"]
+            told = ["--max-active-runs", str(len(days)), "--dag-run-conf", json.dumps(conf)]
+            command = _airflow("backfill", "create", "--dag-id", example, *period, *told)
+            environment = environment_of_programs(self.airflow.home, self.airflow._environment)
+            subprocess.run(command, env=environment, check=True, timeout=120)
         else:
             # Its backfill is a program of its own with workers of its own. A run with a date is the same day.
             for day in days:
                 night = date.fromisoformat(day) + timedelta(days=1)
                 dated = {"logical_date": f"{night}T02:00:00Z", "conf": conf}
-                self._told(f"/dags/{example}/dagRuns", dated)
+                with self._triggering:
+                    self.airflow._rest._write("POST", f"/dags/{example}/dagRuns", json=dated)
         runs = set(self.airflow._rest.runs(example)) - before
         reports = list(self._threads.map(lambda run: self._play(example, lambda _: run), runs))
         return {self.run_of(report)["data_interval_start"][:10]: report for report in reports}
@@ -114,10 +120,6 @@ class Stage:
         # Airflow's SQLite refuses one of two that come at the same moment.
         with self._triggering:
             return self.airflow.trigger(example, conf=conf)
-
-    def _told(self, path, what):
-        with self._triggering:
-            return self.airflow._rest._write("POST", path, json=what)
 
     # ---- what one can ask
 

@@ -68,8 +68,6 @@ SETTINGS = {
     # Airflow 2 refuses to run tasks side by side on SQLite; its own tests do it like this.
     "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
     "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "tests.victims.database.PATIENT",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "tests.victims.database.PATIENT",
     # Triggers change hands soon.
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",

@@ -93,14 +93,22 @@ class SubmissionRate:
         """How many may be sent each second now."""
         return self._rate
 
-    def take(self, now: float) -> float:
-        """Return for how many seconds to wait before sending the next request. It has its place then."""
+    def take(self, now: float, latest: float = float("inf")) -> float | None:
+        """
+        Return for how many seconds to wait before sending the next request. It has its place then.
+
+        :param now: The time.
+        :param latest: When it may be sent at the latest; ``None`` is returned, and nothing has a place, where
+            that is too early. Default: at any time.
+        """
         if now - self._begun_at > _AT_ONCE:
             self._before = self._counted / (now - self._begun_at)
             self._begun_at, self._counted = now, 0
-        self._counted += 1
         self._recover(now)
         at = max(self._next_at, now)
+        if at > latest:
+            return None
+        self._counted += 1
         self._next_at = at + 1 / self._rate
         return at - now
 

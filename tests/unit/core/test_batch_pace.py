@@ -118,6 +118,11 @@ class TestRate:
         rate = SubmissionRate(4.0)
         assert [rate.take(100.0) for _ in range(4)] == [0.0, 0.25, 0.5, 0.75]
 
+    def test_what_would_be_too_late_takes_no_place(self):
+        rate = SubmissionRate(4.0)
+        assert [rate.take(100.0, 100.4) for _ in range(4)] == [0.0, 0.25, None, None]
+        assert rate.take(100.0) == 0.5
+
     def test_what_was_not_used_is_not_saved_up(self):
         sender = Sender(10.0)
         sender.send(5)

@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_async_sm.core.batches.failures import REJECTED, ItemFailure
 from airflow_async_sm.core.batches.items import BatchInput, BatchItem, index_of
@@ -17,6 +18,7 @@ from airflow_async_sm.core.handles import InvocationHandle
 from airflow_async_sm.core.limits import InvalidInput
 from airflow_async_sm.exceptions import (
     BatchTakenOver,
+    EndpointNotReady,
     RecordUnreadable,
     RequestRejected,
     ServiceUnavailable,
@@ -42,6 +44,11 @@ class Hook:
         self.events = []
         self.lock = threading.Lock()
         self.answer = lambda request, index: None
+        self.endpoint = dict
+
+    def check_endpoint(self, endpoint_name):
+        assert endpoint_name == "model"
+        return self.endpoint()
 
     def invoke_endpoint_async(self, request):
         with self.lock:
@@ -148,7 +155,7 @@ class World:
             clock=lambda: 1_000.0,
             ticks=self.clock,
         )
-        self.sender._stopped = Stopped(self.clock)
+        self.sender._stopped = self.sender._items._stopped = Stopped(self.clock)
 
     @property
     def state(self):
@@ -210,16 +217,16 @@ class TestOutcomes:
                     raise ServiceUnavailable("No route.")
 
         world.hook.answer = answer
-        tried = []
-        real = world.ledger.write
+        flushed = []
+        real = world.ledger.flush
 
-        def once(event):
-            real(event)
-            tried.append(event["event"])
-            if tried == ["sending", "sent"]:
+        def twice():
+            real()
+            flushed.append(len(world.hook.events))
+            if flushed == [1, 2]:
                 raise BatchTakenOver("Enough for this test.")
 
-        world.ledger.write = once
+        world.ledger.flush = twice
         with caplog.at_level("WARNING", LOG.name), pytest.raises(BatchTakenOver):
             world.sender.send(100)
         assert world.items(Phase.OPEN) == [0, 4, 8, 12, 15, 16, 19]
@@ -416,6 +423,43 @@ class TestHopeless:
         world.sender.send(100)
         assert world.items(Phase.REFUSED) == list(range(1, 40))
 
+    def test_a_right_that_is_missing_is_no_fault_of_the_items_it_is_told_of(self):
+        world = World(800, threads=1)
+        world.hook.answer = lambda request, index: deny() if 300 <= index < 310 else None
+        with pytest.raises(RequestRejected, match="No rights any more"):
+            world.sender.send(1_000)
+        # The next one is not asked for, and what was accepted before stays so.
+        assert world.hook.asked_for == list(range(301))
+        assert world.items(Phase.OPEN) == list(range(300))
+        assert world.items(Phase.PLANNED) == list(range(300, 800))
+
+    @pytest.mark.parametrize("gone", [RequestRejected, EndpointNotReady])
+    def test_so_it_is_with_an_endpoint_that_is_gone(self, gone):
+        def endpoint():
+            raise gone("There is no endpoint.")
+
+        world = World(40, threads=1)
+        world.hook.answer = lambda request, index: reject("Not found.") if index >= 10 else None
+        world.hook.endpoint = endpoint
+        with pytest.raises(gone, match="There is no endpoint"):
+            world.sender.send(1_000)
+        assert world.items(Phase.OPEN) == list(range(10))
+        assert world.items(Phase.PLANNED) == list(range(10, 40))
+
+    def test_of_an_endpoint_that_cannot_be_looked_at_nothing_is_thought(self, caplog):
+        world = World(20)
+        world.hook.answer = lambda request, index: reject("Bad.") if index == 7 else None
+        world.hook.endpoint = unreachable
+        with caplog.at_level("INFO", LOG.name):
+            world.sender.send(100)
+        assert world.items(Phase.REFUSED) == [7]
+        assert "The endpoint is not looked at after refusals: No route." in caplog.text
+
+
+def deny():
+    reply = {"Error": {"Code": "AccessDeniedException"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    raise RequestRejected("No rights any more.") from ClientError(reply, "InvokeEndpointAsync")
+
 
 class TestPartsAtOnce:
     def events(self, world):
@@ -472,6 +516,19 @@ class TestPartsAtOnce:
         assert world.items(Phase.PLANNED) == list(range(250, 800))
         assert world.state.kinds == {}
 
+    def test_so_it_is_where_a_few_of_the_second_were_refused_already(self):
+        world = World(800)
+
+        def answer(request, index):
+            if index > 503:
+                assert threading.Event.wait(world.sender._stopped, 10)
+            return reject("No rights any more.") if index >= 250 else None
+
+        world.hook.answer = answer
+        with pytest.raises(RequestRejected, match="No rights any more"):
+            world.sender.send(1_000)
+        assert world.items(Phase.PLANNED) == list(range(250, 800))
+
     def test_a_service_that_is_gone_ends_the_turn_and_is_asked_in_the_next(self, caplog):
         world = World(800)
         world.hook.answer = lambda request, index: unreachable() if index >= 250 else None
@@ -502,6 +559,102 @@ def unreachable():
 
 class Interruption(BaseException):
     """What Airflow raises in the main thread, wherever it is: a timeout, or somebody's Ctrl-C."""
+
+
+class TestLedgerThatCannotBeWritten:
+    """Of what this process knows, nothing is lost that can be written down in the end."""
+
+    def failing(self, world, number, error):
+        """Let the ledger's bucket fail once, when that part is to be written and two are on their way."""
+        real, failed = world.hook.append_to_ledger, []
+
+        def append(folder, at, event):
+            if at == number and not failed:
+                failed.append(at)
+                raise error
+            return real(folder, at, event)
+
+        world.hook.append_to_ledger = append
+
+    @pytest.mark.parametrize("error", [ServiceUnavailable("S3 is busy."), Interruption()])
+    @pytest.mark.parametrize(("number", "event"), [(4, "sending"), (5, "sent"), (6, "sending")])
+    def test_every_item_is_told_of(self, number, event, error):
+        world = World(1_200, threads=1)
+        self.failing(world, number, error)
+        with pytest.raises(type(error)):
+            world.sender.send(2_000)
+        assert world.hook.events[number - 1]["event"] == event
+        assert world.items(Phase.OPEN) == world.hook.asked_for
+        assert world.items(Phase.SENDING) == []
+
+    def test_what_failed_for_good_is_told_and_leaves_no_gap(self):
+        world = World(800)
+        real = world.hook.append_to_ledger
+
+        def append(folder, number, event):
+            return real(folder, number, event) if number < 4 else unreachable()
+
+        world.hook.append_to_ledger = append
+        with pytest.raises(ServiceUnavailable, match="No route"):
+            world.sender.send(1_000)
+        assert [event["event"] for event in world.hook.events] == ["sending", "sent", "sending"]
+        assert world.items(Phase.SENDING) == list(range(250, 500))
+
+
+class TestInTime:
+    """A part ends before what was sent last could be thought to have expired."""
+
+    def bounded(self, world, most):
+        """Let a batch that never comes to its end fail."""
+        real = world.hook.append_to_ledger
+
+        def append(folder, number, event):
+            assert number < most
+            return real(folder, number, event)
+
+        world.hook.append_to_ledger = append
+
+    def test_a_service_that_takes_one_a_second_is_sent_all(self):
+        world = World(400, threads=1)
+        last = [0.0]
+
+        def answer(request, index):
+            world.clock.now += 0.01
+            if world.clock.now - last[0] < 1.0:
+                raise Throttled("Too many.")
+            last[0] = world.clock.now
+
+        world.hook.answer = answer
+        self.bounded(world, 200)
+        world.sender.send(1_000)
+        while world.items(Phase.PLANNED):
+            world.sender.send(1_000)
+        assert world.items(Phase.OPEN) == list(range(400))
+        assert world.clock.now - 1_000.0 < 2_000
+
+    def test_a_user_may_want_one_in_a_hundred_seconds(self):
+        world = World(6, threads=4, rate=0.01)
+        self.bounded(world, 13)
+        world.sender.send(100)
+        assert world.items(Phase.OPEN) == list(range(6))
+
+    def test_a_rate_that_falls_while_a_part_begins_gives_it_no_more_time(self):
+        world, ends, rates = World(250), [], []
+        flush, send = world.ledger.flush, world.sender._items.send
+
+        def flush_while_the_service_gets_busy():
+            world.rate.turned_away(world.clock())
+            rates.append(world.rate.rate)
+            flush()
+
+        def note_end(item, attempt, *, ends_at):
+            ends.append(ends_at)
+            return send(item, attempt, ends_at=ends_at)
+
+        world.ledger.flush, world.sender._items.send = flush_while_the_service_gets_busy, note_end
+        world.sender.send(1_000)
+        assert rates[0] == 1.0
+        assert max(ends) <= 1_000.0 + 90.0
 
 
 class TestInterruption:

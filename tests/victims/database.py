@@ -1,6 +1,0 @@
-"""How Airflow's programs open their SQLite database where many of them write at the same time."""
-
-from __future__ import annotations
-
-# Seconds to wait for a lock. The default, 5, is short on a busy machine, and Airflow then loses the write.
-PATIENT = {"timeout": 60}
