@@ -130,7 +130,8 @@ class PartSender:
         would be waited for until it had expired.
 
         :param allowed: How many the service may have at the same time.
-        :raises RequestRejected: the service takes none of them.
+        :raises RequestRejected: the service takes none of them, or no more.
+        :raises EndpointNotReady: the endpoint is being created anew.
         :raises ServiceUnavailable: none could be sent.
         :raises BatchTakenOver: another process of the task goes on with the batch.
         """

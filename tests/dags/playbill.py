@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import subprocess
 import threading
 import time
@@ -79,20 +78,20 @@ class Stage:
         """Run an example again, with other parameters, to its end; return the report."""
         return self._play(example, partial(self._trigger, conf=conf))
 
-    def backfill(self, example, days, **conf):
+    def backfill(self, example, days):
         """Run an example for days of the past, as an administrator would; return the reports, by day."""
         before = set(self.airflow._rest.runs(example))
         if airflow_major() >= 3:
             period = ["--from-date", f"{min(days)}T00:00:00Z", "--to-date", f"{max(days)}T23:59:59Z"]
-            told = ["--max-active-runs", str(len(days)), "--dag-run-conf", json.dumps(conf)]
-            command = _airflow("backfill", "create", "--dag-id", example, *period, *told)
+            at_once = ["--max-active-runs", str(len(days))]
+            command = _airflow("backfill", "create", "--dag-id", example, *period, *at_once)
             environment = environment_of_programs(self.airflow.home, self.airflow._environment)
             subprocess.run(command, env=environment, check=True, timeout=120)
         else:
             # Its backfill is a program of its own with workers of its own. A run with a date is the same day.
             for day in days:
                 night = date.fromisoformat(day) + timedelta(days=1)
-                dated = {"logical_date": f"{night}T02:00:00Z", "conf": conf}
+                dated = {"logical_date": f"{night}T02:00:00Z"}
                 with self._triggering:
                     self.airflow._rest._write("POST", f"/dags/{example}/dagRuns", json=dated)
         runs = set(self.airflow._rest.runs(example)) - before

@@ -56,14 +56,14 @@ def test_a_backfill_scores_each_day_with_an_endpoint_of_its_own(stage):
     # Whose first run tells of the first event alone.
     stage.first(STARTED_BY_IT)
     days = ["2026-03-01", "2026-03-02"]
-    reports = stage.backfill(EXAMPLE, days, sample_files=3, most_failed=0.5)
+    reports = stage.backfill(EXAMPLE, days)
     assert sorted(reports) == days
     for day, report in reports.items():
         assert report.succeeded, states(report)
-        assert stage.xcom(report, "load_scores") == {"day": day, "rows": 3, "scored": 2}
+        assert stage.xcom(report, "load_scores") == {"day": day, "rows": 20, "scored": 19}
         folder = f"s3://async-sm-example/nightly/incoming/{day}/"
         asked = {request.input_location for request in stage.requests(f"example-nightly-{day}")}
-        assert asked == {f"{folder}patient-{n:04d}.json" for n in range(3)}
+        assert asked == {f"{folder}patient-{n:04d}.json" for n in range(20)}
         assert stage.left_over(f"example-nightly-{day}") == []
 
 
