@@ -41,7 +41,10 @@ RETRIES_KILLED = AIRFLOW != (3, 0)
 # Airflow 2 may report one death of a task twice, and the second report ends the retry that runs by then.
 REPORTS_TWICE = AIRFLOW < (3, 0)
 BOTH = ["held", "deferred"]
-POINTS = ["start", "sent", "recorded", "waiting", "answered", "collected"]
+POINTS = ["start", "sent", "recorded", "waiting", "answered"]
+if RETRIES_KILLED:
+    # To clear a task that has collected its answer means to ask again.
+    POINTS.append("collected")
 KILLED = [*((point, "held") for point in POINTS), *((point, "deferred") for point in POINTS[1:])]
 PLAN = {
     "killed": KILLED,
