@@ -112,7 +112,7 @@ class Stage:
         """Wait until a task has succeeded, if need be after somebody has cleared it; return it."""
         if not RETRIES_KILLED:
             # What is cleared in the moment when its run ends may be left lying.
-            self.ended(name)
+            self.ended(name, within=400)
             if self.task(name, task_id).state == "failed":
                 self.clear(name, task_id)
                 self.in_state(name, task_id, "success", tries=2)
