@@ -24,6 +24,9 @@ EXAMPLES = sorted(path.stem for path in DAGS.glob("example_*.py"))
 LOOK_SECONDS = 1.0
 PATIENCE_SECONDS = 480
 
+# What Airflow writes into the log of a task that is deferred.
+DEFERS = "Pausing task as DEFERRED"
+
 
 @cache
 def module_of(example):
@@ -36,11 +39,6 @@ def module_of(example):
 
 def states(report):
     return {task.label: task.state for task in report.tasks}
-
-
-def deferred(report):
-    """Return which tasks waited without a worker."""
-    return {task.label for task in report.tasks if task.deferred_seconds > 0}
 
 
 class Stage:
@@ -135,6 +133,15 @@ class Stage:
 
     def log(self, report, task_id, map_index=-1, try_number=1):
         return self.airflow.log(report.dag_id, report.run_id, task_id, try_number, map_index=map_index)
+
+    def deferred(self, report):
+        """Return which tasks waited without a worker. Their logs know of waits between two looks, too."""
+        return {
+            task.label
+            for task in report.tasks
+            for try_number in range(1, task.try_number + 1)
+            if DEFERS in self.log(report, task.task_id, task.map_index, try_number)
+        }
 
     def requests(self, endpoint):
         """Return the requests that an endpoint got."""

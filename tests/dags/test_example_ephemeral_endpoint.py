@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.dags.playbill import deferred, states
+from tests.dags.playbill import states
 
 pytestmark = pytest.mark.airflow_processes
 
@@ -16,7 +16,7 @@ EXAMPLE = "example_ephemeral_endpoint"
 def test_the_samples_are_scored_and_nothing_is_left(stage):
     report = stage.first(EXAMPLE)
     assert report.succeeded, states(report)
-    assert deferred(report) >= {"deploy", "delete"}
+    assert stage.deferred(report) >= {"deploy", "delete"}
 
     endpoint = stage.xcom(report, "deploy")["endpoint_name"]
     assert endpoint.startswith("example-ephemeral-manual--")

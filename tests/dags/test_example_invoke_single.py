@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.dags.playbill import deferred, states
+from tests.dags.playbill import states
 
 pytestmark = pytest.mark.airflow_processes
 
@@ -16,7 +16,7 @@ EXAMPLE = "example_invoke_single"
 def test_the_answer_to_one_record_is_in_xcom(stage):
     report = stage.first(EXAMPLE)
     assert report.succeeded, states(report)
-    assert deferred(report) == {"deploy", "invoke", "delete"}
+    assert stage.deferred(report) == {"deploy", "invoke", "delete"}
 
     answer = stage.xcom(report, "use_prediction")
     (request,) = stage.requests("example-diabetes")

@@ -7,7 +7,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.dags.playbill import deferred, module_of, states
+from tests.dags.playbill import module_of, states
 
 EXAMPLE = "example_large_payload"
 ENDPOINT = "example-large-payload"
@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 def test_the_file_goes_up_in_parts_and_its_request_wakes_the_endpoint(stage):
     report = stage.first(EXAMPLE)
     assert report.succeeded, states(report)
-    assert deferred(report) >= {"endpoint.deploy", "endpoint.score", "endpoint.delete"}
+    assert stage.deferred(report) >= {"endpoint.deploy", "endpoint.score", "endpoint.delete"}
 
     (request,) = stage.requests(ENDPOINT)
     assert (request.state, request.invocations) == ("succeeded", 1)

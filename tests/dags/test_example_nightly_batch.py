@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.dags.playbill import deferred, module_of, states
+from tests.dags.playbill import module_of, states
 
 EXAMPLE = "example_nightly_batch"
 STARTED_BY_IT = "example_consumer_on_asset"
@@ -18,7 +18,7 @@ STARTED_BY_IT = "example_consumer_on_asset"
 def test_the_files_of_the_day_are_scored_and_loaded(stage):
     report = stage.first(EXAMPLE)
     assert report.succeeded, states(report)
-    assert deferred(report) == {"endpoint.deploy", "endpoint.score", "endpoint.delete"}
+    assert stage.deferred(report) == {"endpoint.deploy", "endpoint.score", "endpoint.delete"}
 
     # The run of a night belongs to the day before.
     run = stage.run_of(report)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.dags.playbill import deferred, states
+from tests.dags.playbill import states
 
 pytestmark = pytest.mark.airflow_processes
 
@@ -20,9 +20,9 @@ def test_the_second_model_reads_what_the_first_has_found(stage):
     both = [f"{group}.{task}" for group in ("detector", "progression") for task in DETECTOR_TASKS]
     alone = ["prepare", "is_anybody_at_risk", "report"]
     assert states(report) == {**dict.fromkeys([*alone, *both], "success"), "all_clear": "skipped"}
-    assert deferred(report) >= {"detector.deploy", "detector.delete", "progression.deploy"}
+    assert stage.deferred(report) >= {"detector.deploy", "detector.delete", "progression.deploy"}
     # Who sends does not wait.
-    assert not deferred(report) & {"detector.send", "progression.send"}
+    assert not stage.deferred(report) & {"detector.send", "progression.send"}
 
     (first,) = stage.requests("example-chain-detector")
     (second,) = stage.requests("example-chain-progression")

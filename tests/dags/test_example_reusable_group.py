@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_async_sm.emulator.settings.faults import ModelError
-from tests.dags.playbill import deferred, module_of, states
+from tests.dags.playbill import module_of, states
 
 EXAMPLE = "example_reusable_group"
 BOTH = ("champion", "challenger")
@@ -18,7 +18,7 @@ def test_both_models_score_the_same_patients_and_are_compared(stage):
     report = stage.first(EXAMPLE)
     assert report.succeeded, states(report)
     ours = {f"{name}.{task}" for name in BOTH for task in ("deploy", "score", "delete")}
-    assert deferred(report) == ours
+    assert stage.deferred(report) == ours
 
     errors = {}
     for name in BOTH:

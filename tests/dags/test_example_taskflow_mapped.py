@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.dags.playbill import deferred, states
+from tests.dags.playbill import states
 
 pytestmark = pytest.mark.airflow_processes
 
@@ -18,7 +18,7 @@ def test_each_clinic_gets_its_scores_and_they_are_brought_together(stage):
     report = stage.first(EXAMPLE)
     assert report.succeeded, states(report)
     mapped = {f"endpoint.score[{index}]" for index in range(4)}
-    assert deferred(report) == {"endpoint.deploy", "endpoint.delete", *mapped}
+    assert stage.deferred(report) == {"endpoint.deploy", "endpoint.delete", *mapped}
 
     requests = {request.output_location: request for request in stage.requests("example-clinics")}
     assert len(requests) == 4

@@ -281,6 +281,7 @@ def test_payloads_leave_no_trace_in_airflow(stage):
     assert stage.model.calls["listed"] == 1
     home = stage.airflow.home
     # The search finds what is there: the name of a batch's folder is in the database and in a log.
+    assert stage.ended("windows").state == "success"
     token = stage.told("windows")["manifest"].split("/")[-2].encode()
     assert len(files_with(token, home)) >= 2
     assert files_with(SECRET, home) == []
