@@ -105,13 +105,17 @@ class WaitsForAws:
 
     def resumed(
         self, event: Mapping[str, Any] | None, handle: Mapping[str, Any] | None
-    ) -> tuple[Any, Outcome]:
+    ) -> tuple[Any, Outcome | None]:
         """
-        Return what was waited for and how that ended. Everything needed comes with the event.
+        Return what was waited for and how that ended; ``None`` if that is not known, and to be waited for.
+
+        An event about something else says nothing. SQLite gives a new trigger the number of one that was
+        deleted. If that was the trigger of a task that was cleared, and the triggerer has not ended it yet,
+        Airflow takes what it says for an event of the new one.
 
         :param event: What the trigger said.
         :param handle: What the deferral said is waited for; not every road back to the worker keeps it.
-        :raises BadTriggerEvent: the event cannot be read, or is about something else.
+        :raises BadTriggerEvent: the event cannot be read.
         """
         try:
             seen, outcome = decode_event(event, self.handle_type)
@@ -119,6 +123,12 @@ class WaitsForAws:
             raise BadTriggerEvent(
                 f"The task was resumed with an event that cannot be read: {error}."
             ) from error
-        if handle is not None and self.handle_type.from_dict(handle) != seen:
-            raise BadTriggerEvent(f"The task was resumed with an event about something else: {seen.subject}.")
+        awaited = seen if handle is None else self.handle_type.from_dict(handle)
+        if awaited != seen:
+            self.log.warning(  # type: ignore[attr-defined]
+                "The task was resumed with an event about something else: %s. It goes on waiting: %s.",
+                seen.subject,
+                awaited.subject,
+            )
+            return awaited, None
         return seen, outcome

@@ -155,6 +155,8 @@ class SageMakerAsyncBaseOperator(WaitsForAws, BaseOperator, Generic[AnyHandle]):
     ) -> Any:
         """Go on after the deferral. Everything needed comes with the event: this is a new object."""
         seen, outcome = self.resumed(event, handle)
+        if outcome is None:
+            return self._see_through(seen, context)
         seen, following = self._go_on(seen, outcome, context)
         return self.collect(seen, context) if following is None else self._see_through(following, context)
 

@@ -135,6 +135,9 @@ class SageMakerAsyncBaseSensor(WaitsForAws, BaseSensorOperator):
     ) -> Any:
         """Go on after the deferral. Everything needed comes with the event: this is a new object."""
         seen, outcome = self.resumed(event, handle)
+        if outcome is None:
+            # With a timeout that begins anew: when the first look was, no event has told.
+            return self.execute(context)
         return self._finish(seen, outcome, context)
 
     def _begin(self, context: Context) -> SageMakerAsyncBaseTrigger:

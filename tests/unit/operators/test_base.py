@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from unittest.mock import create_autospec
 
@@ -39,6 +40,7 @@ HANDLE = InvocationHandle(
     submitted_at=1_000.0,
     expires_at=23_800.0,
 )
+OTHER = replace(HANDLE, inference_id="id-2", output_location="s3://bucket/out/2.out")
 FACTS = ObjectFacts(size=3, content_type="application/json", last_modified=1_003.0, etag="e")
 RESULT = {
     "endpoint_name": "model",
@@ -297,12 +299,26 @@ class TestEndings:
         with pytest.raises(BadTriggerEvent, match="cannot be read"):
             op.execute_complete({"ti": TaskInstance()}, event=event)
 
-    def test_an_event_about_another_request_is_refused(self, hook):
-        other = HANDLE.to_dict() | {"inference_id": "id-2"}
-        op = SageMakerAsyncInvokeOperator(task_id="invoke", endpoint_name="model", payload=[1])
-        event = encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0))
-        with pytest.raises(BadTriggerEvent, match="about something else: Request id-1"):
-            op.execute_complete({"ti": TaskInstance()}, event=event, handle=other)
+    @pytest.fixture
+    def about_another(self):
+        """What a task is resumed with whose trigger got the number of one that was deleted and still runs."""
+        event = encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1_001.0))
+        return {"event": event, "handle": OTHER.to_dict()}
+
+    def test_after_an_event_about_another_request_the_task_waits_on(
+        self, hook, context, about_another, caplog
+    ):
+        hook.look_at_result.return_value = Pending()
+        with pytest.raises(TaskDeferred) as deferred:
+            operator(deferrable=True).resume_execution("execute_complete", about_another, context)
+        assert deferred.value.trigger.handle == OTHER
+        assert deferred.value.kwargs == {"handle": OTHER.to_dict(), "try_number": 1}
+
+    def test_it_does_not_wait_for_what_is_there_by_then(self, hook, context, about_another):
+        hook.look_at_result.return_value = Settled(True)
+        result = operator(deferrable=True).resume_execution("execute_complete", about_another, context)
+        assert result["inference_id"] == OTHER.inference_id
+        hook.invoke_endpoint_async.assert_not_called()
 
     def test_a_task_deferred_under_an_earlier_version_goes_on(self, hook):
         """An earlier version knew fewer fields; those it did not know have their defaults."""

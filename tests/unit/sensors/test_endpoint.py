@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from types import SimpleNamespace
@@ -277,11 +278,12 @@ class TestResuming:
         with pytest.raises(BadTriggerEvent, match="cannot be read"):
             sensor().execute_complete({}, event=event)
 
-    def test_an_event_about_another_endpoint_is_refused(self):
-        event = encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0))
-        other = HANDLE.to_dict() | {"endpoint_name": "other"}
-        with pytest.raises(BadTriggerEvent, match="about something else: Endpoint model"):
-            sensor().execute_complete({}, event=event, handle=other)
+    def test_after_an_event_about_another_endpoint_the_task_waits_on(self, hook, time):
+        hook.look_at_endpoint.return_value = Pending("Creating")
+        event = encode_event(replace(HANDLE, endpoint_name="other"), Outcome(end=End.SUCCEEDED, seen_at=1.0))
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(deferrable=True).execute_complete({}, event=event, handle=HANDLE.to_dict())
+        assert deferred.value.trigger.handle == HANDLE
 
     def test_an_event_alone_is_enough_to_go_on(self):
         event = encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1.0))
