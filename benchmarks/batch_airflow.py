@@ -15,7 +15,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from airflow_async_sm.demo.configuration import environment_of_programs
-from airflow_async_sm.demo.errors import ComponentFailed, RestError
+from airflow_async_sm.demo.errors import ComponentFailed
 from airflow_async_sm.demo.local_airflow import WORKING_PARTS, LocalAirflow, _airflow
 from airflow_async_sm.demo.runs import RUN_ENDED
 from benchmarks.airflow_process import Usage
@@ -23,10 +23,8 @@ from benchmarks.batch_task import FOLDER_VARIABLE
 from benchmarks.environment import ROOT
 
 RUN = "run"
-RUN_BEGUN = RUN_ENDED | {"queued", "running"}
 _LOOK_SECONDS = 1.0
 _ENDING_SECONDS = 10.0
-_PATIENCE_SECONDS = 180.0
 
 
 class BatchAirflow(LocalAirflow):
@@ -106,38 +104,14 @@ class BatchAirflow(LocalAirflow):
                 for (name,) in tables
             }
 
-    def patiently(self, ask: Callable[[], Any]) -> Any:
-        """Return what Airflow is asked, however busy it is."""
-        give_up_at = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                return ask()
-            except RestError:
-                if time.monotonic() > give_up_at:
-                    raise
-
     def begin(self, dag_id: str, *, timeout: float = 300.0) -> None:
-        """Start the run of a DAG, however busy Airflow is."""
-        give_up_at = time.monotonic() + timeout
-        while True:
-            try:
-                self.wait_for_dag(dag_id, timeout=timeout)
-                self.trigger(dag_id, run_id=RUN)
-            except RestError:
-                # It may have begun, and the answer been late.
-                if self.state(dag_id) in RUN_BEGUN:
-                    return
-                if time.monotonic() > give_up_at:
-                    raise
-            else:
-                return
+        """Start the run of a DAG."""
+        self.wait_for_dag(dag_id, timeout=timeout)
+        self.trigger(dag_id, run_id=RUN)
 
     def state(self, dag_id: str) -> str:
-        """Return the state of the run; empty while Airflow is too busy to say, or there is none."""
-        try:
-            return self.run_state(dag_id, RUN)
-        except RestError:
-            return ""
+        """Return the state of the run."""
+        return self.run_state(dag_id, RUN)
 
     def run(self, dag_id: str, *, timeout: float, meanwhile: Callable[[], object] = lambda: None) -> float:
         """Run a DAG to its end, and return how many seconds that took."""

@@ -243,9 +243,9 @@ def _cost(name: str, dag_id: str, items: int, airflow: BatchAirflow, service: Se
 
 def _succeeded(airflow: BatchAirflow, dag_id: str) -> int:
     if dag_id == "measured":
-        result = airflow.patiently(lambda: airflow.result(dag_id))
+        result = airflow.result(dag_id)
         return int(result["counts"]["Succeeded"]) if result else 0
-    tasks = airflow.patiently(lambda: airflow.task_instances(dag_id, "run"))
+    tasks = airflow.task_instances(dag_id, "run")
     return sum(task.state == "success" for task in tasks)
 
 

@@ -264,9 +264,7 @@ def _is_over(airflow: BatchAirflow, one: Round, began: float) -> bool:
 def _look_at(airflow: BatchAirflow, service: Emulated, one: Round, items: int) -> None:
     """Compare what the task says with what the emulator knows."""
     dag_id = f"round_{one.number}"
-    one.tries, result = airflow.patiently(
-        lambda: (airflow.task_instances(dag_id, "run")[0].try_number, airflow.result(dag_id))
-    )
+    one.tries, result = airflow.task_instances(dag_id, "run")[0].try_number, airflow.result(dag_id)
     places = [r["output_location"] for r in service.ask("requests") if f"/{dag_id}/" in r["output_location"]]
     accepted = Counter(index_of(place.rpartition("/")[2]) for place in places)
     if result is None:

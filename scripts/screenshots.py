@@ -143,7 +143,7 @@ def walk(visitor: Visitor, airflow: LocalAirflow) -> None:
 def the_run(airflow: LocalAirflow) -> str:
     """Return the run that the form has begun."""
     give_up_at = time.monotonic() + SECONDS
-    while not (runs := airflow._rest._call("GET", f"/dags/{DAG_ID}/dagRuns")["dag_runs"]):
+    while not (runs := airflow._rest._read(f"/dags/{DAG_ID}/dagRuns")["dag_runs"]):
         if time.monotonic() > give_up_at:
             raise SystemExit("The form has begun no run.")
         time.sleep(0.3)

@@ -178,7 +178,9 @@ class LocalAirflow:
         return _Instance(
             settings=settings,
             components=Components(home, mark=("AIRFLOW_HOME", str(home))),
-            rest=RestClient(settings.url, major=self._major, login=self._login),
+            rest=RestClient(
+                settings.url, major=self._major, login=self._login, ensure_alive=self.ensure_alive
+            ),
             signals=signals,
         )
 
@@ -260,18 +262,14 @@ class LocalAirflow:
 
     @property
     def _rest(self) -> RestClient:
-        """
-        The API, after a look whether everything is still running: a run would wait for a dead scheduler
-        forever.
-        """
-        self.ensure_alive()
         return self._started.rest
 
     # ---- what one can ask
 
     def ensure_alive(self) -> None:
         """
-        Look whether all programs are running.
+        Look whether all programs are running. Whatever asks them looks as well: a run would wait for a dead
+        scheduler for ever.
 
         :raises ComponentFailed: one has ended; carries the end of its log.
         """

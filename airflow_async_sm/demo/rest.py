@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,8 @@ from airflow_async_sm.demo.configuration import Login
 from airflow_async_sm.demo.errors import RestError
 
 PAGE = 100  # the most that both versions give at once
+READ_PATIENCE = 120.0  # in seconds, of reading from a server that is busy
+READ_PAUSE = 0.5  # in seconds
 WRITE_PAUSES = (0.5, 1.0, 2.0, 4.0)  # in seconds, after an attempt that failed
 TEARDOWN_RULE = "all_done_setup_success"
 
@@ -52,6 +54,7 @@ class RestClient:
     :param major: Major version of that Airflow.
     :param login: User to log in as; ``None`` where no login is needed.
     :param timeout: Seconds to wait for an answer.
+    :param ensure_alive: Called before each attempt; raises where there is nobody to ask. Default: nothing.
     :param transport: Where the requests go instead of the network; for tests.
     """
 
@@ -62,10 +65,12 @@ class RestClient:
         major: int,
         login: Login | None = None,
         timeout: float = 30.0,
+        ensure_alive: Callable[[], None] = lambda: None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._v2 = major >= 3
         self._login = login
+        self._ensure_alive = ensure_alive
         # The loopback address must never go through a proxy of the caller's environment.
         self._http = httpx.Client(base_url=url, timeout=timeout, trust_env=False, transport=transport)
         if login is not None and not self._v2:
@@ -76,12 +81,12 @@ class RestClient:
 
     def health(self) -> dict[str, str | None]:
         """State of each part of Airflow, for example ``{"scheduler": "healthy"}``."""
-        answer = self._call("GET", "/monitor/health" if self._v2 else "/health")
+        answer = _json(self._send("GET", self._path("/monitor/health" if self._v2 else "/health")))
         return {part: about.get("status") for part, about in answer.items()}
 
     def has_dag(self, dag_id: str) -> bool:
         try:
-            self._call("GET", f"/dags/{_part(dag_id)}")
+            self._read(f"/dags/{_part(dag_id)}")
         except RestError as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return False
@@ -100,7 +105,7 @@ class RestClient:
     def is_due(self, dag_id: str) -> bool:
         """Whether the schedule makes a run now, unless the DAG is paused."""
         name = "next_dagrun_run_after" if self._v2 else "next_dagrun_create_after"
-        due = self._call("GET", f"/dags/{_part(dag_id)}").get(name)
+        due = self._read(f"/dags/{_part(dag_id)}").get(name)
         return due is not None and datetime.fromisoformat(due) <= datetime.now(UTC)
 
     def runs(self, dag_id: str) -> list[str]:
@@ -109,21 +114,34 @@ class RestClient:
 
     def leaf_tasks(self, dag_id: str) -> list[str]:
         """Tasks that nothing but teardowns comes after, teardowns left out."""
-        tasks = self._call("GET", f"/dags/{_part(dag_id)}/tasks")["tasks"]
+        tasks = self._read(f"/dags/{_part(dag_id)}/tasks")["tasks"]
         # The API does not say which tasks are teardowns, but all of them, and nothing else, have this rule.
         working = {task["task_id"]: task for task in tasks if task["trigger_rule"] != TEARDOWN_RULE}
         return [name for name, task in working.items() if not set(task["downstream_task_ids"]) & set(working)]
 
     def trigger(self, dag_id: str, *, conf: dict[str, Any] | None, run_id: str | None) -> str:
-        body: dict[str, Any] = {"conf": conf or {}}
+        path, run_id = f"/dags/{_part(dag_id)}/dagRuns", run_id or f"manual__{datetime.now(UTC).isoformat()}"
+        body: dict[str, Any] = {"dag_run_id": run_id, "conf": conf or {}}
         if self._v2:
             body["logical_date"] = None
-        if run_id is not None:
-            body["dag_run_id"] = run_id
-        return str(self._write("POST", f"/dags/{_part(dag_id)}/dagRuns", json=body)["dag_run_id"])
+        try:
+            self._write("POST", path, json=body)
+        except RestError as error:
+            if error.status is not None:
+                raise
+            self._trigger_unless_there(path, body)
+        return run_id
+
+    def _trigger_unless_there(self, path: str, body: dict[str, Any]) -> None:
+        """Ask again for a run, which may have begun although the answer was not seen."""
+        try:
+            self._write("POST", path, json=body)
+        except RestError as error:
+            if error.status != httpx.codes.CONFLICT:
+                raise
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        return str(self._call("GET", _run(dag_id, run_id))["state"])
+        return str(self._read(_run(dag_id, run_id))["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         found = self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances")
@@ -133,7 +151,7 @@ class RestClient:
         """The value a task returned or pushed; ``None`` if there is none."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/xcomEntries/{_part(key)}"
         try:
-            return self._call("GET", path, params={"map_index": map_index, "stringify": "false"})["value"]
+            return self._read(path, params={"map_index": map_index, "stringify": "false"})["value"]
         except RestError as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return None
@@ -144,18 +162,18 @@ class RestClient:
         path = f"{_run(dag_id, run_id)}/taskInstances/{_part(task_id)}/logs/{try_number}"
         params = {"map_index": map_index, "full_content": "true"}
         if not self._v2:
-            return self._send("GET", self._path(path), params=params, accept="text/plain").text
-        events = self._call("GET", path, params=params)["content"]
+            return self._patiently(path, params, accept="text/plain").text
+        events = self._read(path, params=params)["content"]
         return "\n".join(line for event in events for line in _log_lines(event))
 
     def occupied_slots(self) -> int:
         """Worker slots in use: tasks of the default pool that run or are on their way to a worker."""
-        return int(self._call("GET", "/pools/default_pool")["occupied_slots"])
+        return int(self._read("/pools/default_pool")["occupied_slots"])
 
     def _pages(self, path: str, key: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
-            answer = self._call("GET", path, params={"limit": PAGE, "offset": len(found)})
+            answer = self._read(path, params={"limit": PAGE, "offset": len(found)})
             found += answer[key]
             if not answer[key] or len(found) >= answer["total_entries"]:
                 return found
@@ -163,13 +181,22 @@ class RestClient:
     def _path(self, path: str) -> str:
         return f"/api/{'v2' if self._v2 else 'v1'}{path}"
 
-    def _call(self, method: str, path: str, *, params: Any = None, json: Any = None) -> Any:
-        response = self._send(method, self._path(path), params=params, json=json)
-        try:
-            return response.json()
-        except ValueError:
-            # Unknown addresses are answered with the web page, and status 200.
-            raise RestError(f"{method} {path}", response.status_code, "the answer is not JSON") from None
+    def _read(self, path: str, *, params: dict[str, Any] | None = None) -> Any:
+        return _json(self._patiently(path, params))
+
+    def _patiently(
+        self, path: str, params: dict[str, Any] | None, *, accept: str = "application/json"
+    ) -> httpx.Response:
+        """Ask, and ask again while the server is busy: a run takes long, and reading changes nothing."""
+        give_up_at = time.monotonic() + READ_PATIENCE
+        while True:
+            try:
+                return self._send("GET", self._path(path), params=params, accept=accept)
+            except RestError as error:
+                may_pass = error.status is None or httpx.codes.is_server_error(error.status)
+                if not may_pass or time.monotonic() > give_up_at:
+                    raise
+            time.sleep(READ_PAUSE)
 
     def _write(self, method: str, path: str, *, json: dict[str, Any]) -> Any:
         """
@@ -180,12 +207,12 @@ class RestClient:
         """
         for pause in WRITE_PAUSES:
             try:
-                return self._call(method, path, json=json)
+                return _json(self._send(method, self._path(path), json=json))
             except RestError as error:
                 if error.status is None or not httpx.codes.is_server_error(error.status):
                     raise
             time.sleep(pause)
-        return self._call(method, path, json=json)
+        return _json(self._send(method, self._path(path), json=json))
 
     def _send(
         self,
@@ -196,6 +223,7 @@ class RestClient:
         json: Any = None,
         accept: str = "application/json",
     ) -> httpx.Response:
+        self._ensure_alive()
         self._get_token()
         headers = {"Accept": accept}
         if method != "GET":
@@ -229,6 +257,16 @@ class RestClient:
         if response.is_error:
             raise RestError(f"{method} /auth/token", response.status_code, response.text[:500])
         self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        # Unknown addresses are answered with the web page, and status 200.
+        request = response.request
+        about = f"{request.method} {request.url.path}"
+        raise RestError(about, response.status_code, "the answer is not JSON") from None
 
 
 def _part(text: str) -> str:

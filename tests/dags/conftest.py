@@ -14,7 +14,7 @@ def stage():
     """Return the :class:`Stage`; the first run of each example has begun."""
     # Work that takes longer than a worker on a busy machine needs until its first look, which has taken 4 s:
     # what is done by then is not waited for in the triggerer.
-    behaviour = Behaviour(creation_seconds=4, queue_seconds=8, deletion_seconds=4)
+    behaviour = Behaviour(creation_seconds=6, queue_seconds=8, deletion_seconds=6)
     with SageMakerAsyncEmulator(behaviour=behaviour) as emulator:
         # They share a bucket, and would all make it in the same moment.
         emulator.client("s3").create_bucket(Bucket="async-sm-example")

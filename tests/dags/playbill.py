@@ -122,7 +122,7 @@ class Stage:
 
     def asked(self, path, **params):
         """Return what the REST API answers."""
-        return self.airflow._rest._call("GET", path, params=params)
+        return self.airflow._rest._read(path, params=params)
 
     def run_of(self, report):
         """Return what the REST API says of a run."""

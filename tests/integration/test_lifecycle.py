@@ -100,7 +100,8 @@ with DAG("ephemeral", schedule=None):
 
 @pytest.fixture(scope="module")
 def emulator():
-    behaviour = Behaviour(creation_seconds=120, update_seconds=60, rollback_seconds=120, deletion_seconds=60)
+    # Longer than a worker needs until its first look: the triggerer has to wait for something.
+    behaviour = Behaviour(creation_seconds=720, update_seconds=60, rollback_seconds=120, deletion_seconds=720)
     with SageMakerAsyncEmulator(
         images={"program": PROGRAM}, behaviour=behaviour, clock=Clock(speed=120)
     ) as emulator:
@@ -120,7 +121,7 @@ def airflow(emulator, tmp_path_factory):
 def run(airflow, dag_id):
     airflow.wait_for_dag(dag_id)
     run_id = airflow.trigger(dag_id)
-    report = follow(airflow, dag_id, run_id, timeout=280, on_change=lambda change: None)
+    report = follow(airflow, dag_id, run_id, timeout=600, on_change=lambda change: None)
     for task in report.tasks:
         if task.state not in {"success", "upstream_failed"}:
             print(
@@ -146,10 +147,8 @@ def test_an_endpoint_lives_its_whole_life(airflow, emulator):
     assert report.succeeded, states
     assert states.pop("broken_update") == "failed"
     assert set(states.values()) == {"success"}
-    rolled_back = airflow.log("life", report.run_id, "broken_update")
-    assert "InService, but with configuration" in rolled_back
-    assert "Endpoint life: RollingBack" in rolled_back or "Endpoint life: Updating" in rolled_back
-    assert "of 2 instances" in airflow.log("life", report.run_id, "warm_up")
+    assert "InService, but with configuration" in airflow.log("life", report.run_id, "broken_update")
+    assert "at least 2 instances" in airflow.log("life", report.run_id, "warm_up")
     (request,) = (request for request in emulator.requests() if request.endpoint == "life")
     assert request.state == "succeeded"
     assert report.slots_while_deferred == 0

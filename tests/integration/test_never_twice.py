@@ -61,7 +61,7 @@ PLAN = {
     "lost_and_killed": ["deferred"],
     "cleared_running": CLEARS_RUNNING,
     "waiting": 6,
-    "deadline": 40,
+    "deadline": 60,
 }
 SETTINGS = {
     # A worker that is gone is noticed soon.
@@ -87,7 +87,7 @@ class Stage:
         self.airflow, self.emulator, self.folder, self.killer = airflow, emulator, folder, killer
 
     def start(self, name):
-        self.airflow.wait_for_dag(f"never_twice_{name}", file="never_twice.py")
+        self.airflow.wait_for_dag(f"never_twice_{name}", timeout=180, file="never_twice.py")
         self.airflow.trigger(f"never_twice_{name}", run_id=RUN)
 
     def task(self, name, task_id, map_index=-1):
@@ -112,19 +112,19 @@ class Stage:
         """Wait until a task has succeeded, if need be after somebody has cleared it; return it."""
         if not RETRIES_KILLED:
             # What is cleared in the moment when its run ends may be left lying.
-            self.ended(name, within=400)
+            self.ended(name)
             if self.task(name, task_id).state == "failed":
                 self.clear(name, task_id)
                 self.in_state(name, task_id, "success", tries=2)
         # Airflow 2 may report a death again when the retry has succeeded. It then runs the task once more or,
         # if its run is over, leaves it waiting for a retry that never comes. A run that succeeded says it.
         if REPORTS_TWICE:
-            self.ended(name, within=400)
+            self.ended(name)
             if self.airflow.run_state(f"never_twice_{name}", RUN) == "success":
                 return self.task(name, task_id)
         return self.in_state(name, task_id, "success", tries=tries)
 
-    def ended(self, name, *, within=180):
+    def ended(self, name, *, within=400):
         """Wait until a run has ended; return its tasks."""
         wait_for(
             lambda: self.airflow.run_state(f"never_twice_{name}", RUN) in RUN_ENDED,
@@ -257,7 +257,7 @@ def test_a_task_that_cannot_know_whether_it_asked_does_not_ask_again_until_it_is
 
 @pytest.mark.skipif(not RETRIES_KILLED, reason="Airflow 3.0 does not retry a task whose process was killed.")
 def test_tasks_that_are_killed_at_random_moments_ask_once(stage):
-    tasks = stage.ended("random", within=300)
+    tasks = stage.ended("random", within=600)
     assert len(tasks) == len(PLAN["random"])
     asked = {task.map_index: len(stage.accepted("random", task.map_index)) for task in tasks}
     assert stage.killer.killed.total() >= len(tasks) / 2
@@ -338,10 +338,10 @@ def test_a_task_that_got_no_reply_and_was_killed_takes_up_its_request(stage, how
 @pytest.mark.parametrize(("task_id", "requests"), [("cleared_deferred", 1), ("cleared_fresh", 2)])
 def test_clearing_a_deferred_task_means_what_on_clear_says(stage, task_id, requests):
     stage.in_state("cleared", task_id, "deferred")
-    wait_for(lambda: len(stage.accepted(task_id)) == 1, within=30)
+    wait_for(lambda: len(stage.accepted(task_id)) == 1, within=180)
     stage.clear("cleared", task_id)
     stage.in_state("cleared", task_id, "deferred", tries=2)
-    wait_for(lambda: stage.inferred(task_id) == requests, within=30)
+    wait_for(lambda: stage.inferred(task_id) == requests, within=180)
     stage.release(task_id)
     task = stage.in_state("cleared", task_id, "success", tries=2)
     assert len(stage.accepted(task_id)) == stage.inferred(task_id) == requests
@@ -352,7 +352,7 @@ def test_clearing_a_deferred_task_means_what_on_clear_says(stage, task_id, reque
 def test_clearing_a_task_that_runs_takes_up_its_request(stage):
     task_id = "cleared_running"
     stage.in_state("cleared", task_id, "running")
-    wait_for(lambda: stage.inferred(task_id) == 1, within=30)
+    wait_for(lambda: stage.inferred(task_id) == 1, within=180)
     stage.clear("cleared", task_id)
     stage.in_state("cleared", task_id, "running", tries=2)
     stage.release(task_id)

@@ -53,7 +53,7 @@ def files_with(content, folder):
 
 
 def test_a_payload_leaves_no_trace_in_airflow(tmp_path, tmp_path_factory):
-    behaviour = Behaviour(creation_seconds=0, queue_seconds=1)
+    behaviour = Behaviour(creation_seconds=0, queue_seconds=4)
     with SageMakerAsyncEmulator(images={"program": PROGRAM}, behaviour=behaviour) as emulator:
         world = World(emulator)
         endpoint = world.deploy()
@@ -67,7 +67,7 @@ def test_a_payload_leaves_no_trace_in_airflow(tmp_path, tmp_path_factory):
         with LocalAirflow(tmp_path, environment=connection, min_heartbeat_interval=1) as airflow:
             airflow.wait_for_dag("secrets")
             run_id = airflow.trigger("secrets")
-            report = follow(airflow, "secrets", run_id, timeout=180, on_change=lambda change: None)
+            report = follow(airflow, "secrets", run_id, timeout=400, on_change=lambda change: None)
 
             assert {(task.label, task.state) for task in report.tasks} == {
                 ("plain", "success"),
@@ -80,7 +80,7 @@ def test_a_payload_leaves_no_trace_in_airflow(tmp_path, tmp_path_factory):
                 ("decorated", "success"),
                 ("named", "success"),
             }
-            assert any(task.deferred_seconds for task in report.tasks)
+            assert files_with(b"Pausing task as DEFERRED", airflow.home)
             answers = [world.body(r.output_location) for r in emulator.requests() if r.state == "succeeded"]
             listed, mapping = b'["%s"]' % SECRET, b'{"who":"%s"}' % SECRET
             assert sorted(answers) == [listed, *2 * [SECRET], *4 * [mapping]]

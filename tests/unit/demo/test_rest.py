@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from airflow_async_sm.demo.configuration import Login
-from airflow_async_sm.demo.errors import RestError
+from airflow_async_sm.demo.errors import ComponentFailed, RestError
 from airflow_async_sm.demo.rest import PAGE, RestClient
 
 LOGIN = Login(username="admin", password="pw")
@@ -23,7 +24,11 @@ RUN_IN_PATH = "manual__2026-01-01T00%3A00%3A00%2B00%3A00"
 
 
 def client(
-    answer: Callable[[httpx.Request], httpx.Response], *, major: int = 3, login: Login | None = None
+    answer: Callable[[httpx.Request], httpx.Response],
+    *,
+    major: int = 3,
+    login: Login | None = None,
+    **options: Any,
 ) -> RestClient:
     """Return a client; where no login is needed, the token that Airflow 3 gives to everybody is there."""
 
@@ -33,7 +38,7 @@ def client(
         return answer(request)
 
     transport = httpx.MockTransport(answer_or_token)
-    return RestClient("http://127.0.0.1:1", major=major, login=login, transport=transport)
+    return RestClient("http://127.0.0.1:1", major=major, login=login, transport=transport, **options)
 
 
 def answers(
@@ -65,15 +70,39 @@ class TestTrigger:
 
         def answer(request: httpx.Request) -> httpx.Response:
             bodies.append(json.loads(request.content))
-            return httpx.Response(200, json={"dag_run_id": "r1"})
+            return httpx.Response(200, json={})
 
         rest = client(answer, major=major)
-        assert rest.trigger("d", conf=None, run_id=None) == "r1"
+        named = rest.trigger("d", conf=None, run_id=None)
+        assert named.startswith("manual__20")
         assert rest.trigger("d", conf={"a": 1}, run_id="r1") == "r1"
         assert bodies == [
-            {"conf": {}, **logical_date},
+            {"conf": {}, "dag_run_id": named, **logical_date},
             {"conf": {"a": 1}, "dag_run_id": "r1", **logical_date},
         ]
+
+    @pytest.mark.parametrize(("second", "begun"), [(200, True), (409, True), (404, False)])
+    def test_a_run_whose_answer_was_lost_is_asked_for_again(self, second: int, begun: bool) -> None:
+        wanted = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            wanted.append(json.loads(request.content)["dag_run_id"])
+            if len(wanted) == 1:
+                raise httpx.ReadTimeout("busy")
+            return httpx.Response(second, json={})
+
+        if begun:
+            assert client(answer).trigger("d", conf=None, run_id=None) == wanted[0]
+        else:
+            with pytest.raises(RestError, match="HTTP 404"):
+                client(answer).trigger("d", conf=None, run_id=None)
+        assert len(wanted) == 2
+        assert wanted[0] == wanted[1]
+
+    def test_a_name_that_is_taken_is_an_error(self) -> None:
+        rest = client(answers("/api/v2/dags/d/dagRuns", {}, method="POST", status=409))
+        with pytest.raises(RestError, match="HTTP 409"):
+            rest.trigger("d", conf=None, run_id="r1")
 
     def test_unpause(self) -> None:
         client(answers("/api/v2/dags/d", {}, method="PATCH")).unpause("d")
@@ -148,7 +177,7 @@ class TestWriting:
             if request.param == "unpause":
                 rest.unpause("d")
             else:
-                assert rest.trigger("d", conf=None, run_id=None) == "r1"
+                assert rest.trigger("d", conf=None, run_id="r1") == "r1"
             return len(self.wanted)
 
         return written
@@ -231,6 +260,60 @@ def test_leaf_tasks_leave_out_teardowns() -> None:
     assert client(answers("/api/v2/dags/d/tasks", {"tasks": tasks})).leaf_tasks("d") == ["second", "side"]
 
 
+@pytest.fixture
+def time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits: a pause moves the clock."""
+    clock = {"now": 0.0}
+    monkeypatch.setattr("airflow_async_sm.demo.rest.time.monotonic", lambda: clock["now"])
+    monkeypatch.setattr(
+        "airflow_async_sm.demo.rest.time.sleep", lambda pause: clock.update(now=clock["now"] + pause)
+    )
+
+
+@pytest.mark.usefixtures("time_passes")
+class TestReading:
+    def reader(self, *said: int | Exception, **options: Any) -> RestClient:
+        """Return a client of a server that says one thing after the other, and the last one for ever."""
+        left = list(said)
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            saying = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(saying, Exception):
+                raise saying
+            return httpx.Response(saying, json={"state": "running"})
+
+        return client(answer, **options)
+
+    @pytest.mark.parametrize("busy", [500, 503, httpx.ReadTimeout("busy"), httpx.ConnectError("refused")])
+    def test_a_busy_server_is_asked_until_it_answers(self, busy: int | Exception) -> None:
+        assert self.reader(busy, busy, busy, 200).run_state("d", "r") == "running"
+
+    @pytest.mark.parametrize("busy", [500, httpx.ReadTimeout("busy")])
+    def test_a_server_that_stays_busy_is_an_error_after_two_minutes(self, busy: int | Exception) -> None:
+        with pytest.raises(RestError):
+            self.reader(busy).run_state("d", "r")
+        assert 120 <= time.monotonic() < 125
+
+    def test_a_refusal_is_an_error_at_once(self) -> None:
+        with pytest.raises(RestError, match="HTTP 403"):
+            self.reader(403, 200).run_state("d", "r")
+
+    def test_an_airflow_that_starts_is_not_waited_for_here(self) -> None:
+        with pytest.raises(RestError, match="refused"):
+            self.reader(httpx.ConnectError("refused"), 200).health()
+
+    def test_a_server_that_has_died_is_not_asked_again(self) -> None:
+        looks = iter([None, None, ComponentFailed("api-server", 1, "boom")])
+
+        def ensure_alive() -> None:
+            if (error := next(looks)) is not None:
+                raise error
+
+        with pytest.raises(ComponentFailed, match="boom"):
+            self.reader(httpx.ConnectError("refused"), ensure_alive=ensure_alive).run_state("d", "r")
+
+
+@pytest.mark.usefixtures("time_passes")
 class TestHasDag:
     def test_yes(self) -> None:
         assert client(answers("/api/v2/dags/d", {"dag_id": "d"})).has_dag("d")
@@ -364,6 +447,7 @@ class TestLogin:
         with pytest.raises(RestError, match="/auth/token: HTTP 401"):
             rest.run_state("d", "r")
 
+    @pytest.mark.usefixtures("time_passes")
     def test_server_is_away(self) -> None:
         with pytest.raises(RestError, match="/auth/token: no answer"):
             client(refuse, login=LOGIN).run_state("d", "r")
@@ -373,6 +457,7 @@ def refuse(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("refused")
 
 
+@pytest.mark.usefixtures("time_passes")
 def test_no_answer_is_a_rest_error() -> None:
     with pytest.raises(RestError, match="no answer") as caught:
         client(refuse).occupied_slots()

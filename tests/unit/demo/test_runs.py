@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from airflow_async_sm.demo.errors import RestError
 from airflow_async_sm.demo.rest import TaskInstance
 from airflow_async_sm.demo.runs import (
-    PATIENCE_SECONDS,
     POLL_SECONDS,
     Change,
     RunHistory,
@@ -53,7 +51,7 @@ Look = tuple[str, list[TaskInstance]]
 class ScriptedAirflow:
     """Answers look after look from a list; the last answer is repeated."""
 
-    def __init__(self, looks: Sequence[Look | RestError], *, slots: Sequence[int] = (0,)) -> None:
+    def __init__(self, looks: Sequence[Look], *, slots: Sequence[int] = (0,)) -> None:
         self._looks = list(looks)
         self._slots = list(slots)
         self._current: Look = ("queued", [])
@@ -61,11 +59,8 @@ class ScriptedAirflow:
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         assert (dag_id, run_id) == ("d", "r")
-        look = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
-        if isinstance(look, RestError):
-            raise look
-        self._current = look
-        return look[0]
+        self._current = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        return self._current[0]
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         assert (dag_id, run_id) == ("d", "r")
@@ -224,13 +219,3 @@ class TestFollow:
         assert report.timed_out
         assert report.state == "running"
         assert 5 <= report.seconds < 5 + POLL_SECONDS
-
-    def test_failed_looks_are_repeated(self) -> None:
-        lost = RestError("GET /x", 500, "database is locked")
-        report = follow_script(ScriptedAirflow([lost, lost, ("success", [task("a", "success")])]))
-        assert report.succeeded
-
-    def test_looks_that_keep_failing_end_it_with_the_error(self) -> None:
-        lost = RestError("GET /x", None, "refused")
-        with pytest.raises(RestError, match="refused"):
-            follow_script(ScriptedAirflow([lost]), timeout=PATIENCE_SECONDS * 10)
