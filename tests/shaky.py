@@ -43,9 +43,11 @@ class Proxy:
 
     def stop(self):
         """Refuse connections, and reset those that are open."""
+        with self._lock:
+            listening, self._listening = self._listening, None
         with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
+            listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
         self.reset()
 
     def reset(self):
@@ -59,6 +61,13 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listening.accept()
+                with self._lock:
+                    # One may be taken in the moment when nothing is to be taken any more.
+                    taken = self._listening is listening
+                    self._open |= {client} if taken else set()
+                if not taken:
+                    _reset(client)
+                    return
                 drops = self._draw.random() < self.drops
                 threading.Thread(target=self._serve, args=[client, drops], daemon=True).start()
 
@@ -71,7 +80,11 @@ class Proxy:
                 return
             server = socket.create_connection(self._server)
             with self._lock:
-                self._open |= {client, server}
+                still_open = client in self._open
+                self._open |= {server} if still_open else set()
+            if not still_open:
+                _reset(server)
+                return
             back = threading.Thread(target=_hand_on, args=[server, client], daemon=True)
             back.start()
             _hand_on(client, server)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import uuid
 from functools import partial
@@ -19,9 +20,45 @@ except ImportError:
     from airflow.exceptions import TaskDeferred
 
 
+class Held:
+    """
+    A model that echoes its input, but not before it is told to.
+
+    So a test can have a request without an answer for as long as it takes, and no longer.
+    """
+
+    endpoint = ""
+
+    def __init__(self):
+        self._free = threading.Event()
+
+    def __call__(self, body, headers):
+        self._free.wait()
+        content_type = {name.lower(): value for name, value in headers.items()}.get("content-type")
+        return body, content_type or "application/octet-stream"
+
+    def hold(self):
+        """Let no request be answered from now on; those that were let go before stay so."""
+        self._free = threading.Event()
+
+    def let_go(self):
+        """Let all be answered."""
+        self._free.set()
+
+    def let_go_in(self, seconds):
+        """Let all be answered so much later."""
+        threading.Timer(seconds, self._free.set).start()
+
+
 @pytest.fixture(scope="module")
-def world():
-    with SageMakerAsyncEmulator(images={"program": PROGRAM}, behaviour=QUICK) as emulator:
+def held_model():
+    return Held()
+
+
+@pytest.fixture(scope="module")
+def world(held_model):
+    images = {"program": PROGRAM, "held": held_model}
+    with SageMakerAsyncEmulator(images=images, behaviour=QUICK) as emulator:
         yield World(emulator)
 
 
@@ -29,6 +66,15 @@ def world():
 def echo(world):
     """An endpoint that does what the custom attributes say."""
     return world.deploy(concurrency=4)
+
+
+@pytest.fixture
+def held(world, held_model):
+    """A model that answers no request of ``held.endpoint`` until ``held.let_go()``."""
+    held_model.endpoint = held_model.endpoint or world.deploy(image="held", concurrency=4)
+    held_model.hold()
+    yield held_model
+    held_model.let_go()
 
 
 @pytest.fixture

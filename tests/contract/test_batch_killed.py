@@ -75,7 +75,7 @@ class Stage:
             "try_number": try_number,
             "kill_at": kill_at,
             "before": before,
-            "expires_after": 5,
+            "expires_after": 8,
             "part": PART,
             "returned": str(returned),
         }

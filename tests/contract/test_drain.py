@@ -53,8 +53,9 @@ def test_an_endpoint_that_is_not_there_has_nothing_to_drain(its):
 
 def test_time_that_runs_out_deletes_nothing(its, world):
     its.deploy(max_concurrent_invocations_per_instance=1)
-    world.emulator.faults.add(ModelLatency(seconds=800))
-    hanging = world.submit(its.name)
+    # Twenty real seconds; the default limit would end it after six.
+    world.emulator.faults.add(ModelLatency(seconds=3000))
+    hanging = world.submit(its.name, InvocationTimeoutSeconds=3600)
     with pytest.raises(WaitTimedOut, match="was not drained to a backlog of at most 0 after"):
         its.delete(drain=True, timeout=240)
     assert its.described()["EndpointStatus"] == "InService"

@@ -211,7 +211,8 @@ class TestBacklog:
     def test_some_may_be_left(self, wait, world, latency):
         name = world.deploy(concurrency=1)
         latency(100_000)
-        response = world.submit(name)
+        # The default limit would end it after six real seconds.
+        response = world.submit(name, InvocationTimeoutSeconds=3600)
         wait(endpoint_name=name, max_backlog=1)
         assert world.record(response).state == "running"
         with pytest.raises(AirflowSensorTimeout, match="was not drained to a backlog of at most 0"):

@@ -60,7 +60,8 @@ class TestInvoke:
             )
 
     def test_the_tasks_own_deadline_ends_the_wait(self, run, echo):
-        with pytest.raises(WaitTimedOut, match="has no answer after 2 s"):
+        # It may have taken longer until that was seen, but not less.
+        with pytest.raises(WaitTimedOut, match=r"has no answer after ([2-9]|\d\d+) s"):
             run(
                 SageMakerAsyncInvokeOperator,
                 endpoint_name=echo,

@@ -72,6 +72,13 @@ def task(request, run, world, echo):
 
 
 @pytest.fixture
+def waiting(task, held):
+    """A task whose requests have no answer until ``held.let_go()``."""
+    task.arguments["endpoint_name"] = held.endpoint
+    return task
+
+
+@pytest.fixture
 def forgetful(run, world, echo):
     return Task(run, world, echo, "nowhere")
 
@@ -101,11 +108,12 @@ def hook_type():
 
 
 class TestRetry:
-    def test_a_task_that_ran_out_of_time_waits_for_the_same_request(self, task):
+    def test_a_task_that_ran_out_of_time_waits_for_the_same_request(self, waiting, held):
         with pytest.raises(WaitTimedOut, match="waits for the same request"):
-            task.again(custom_attributes="slow", timeout=0.1)
-        assert task.again(custom_attributes="slow")["size"] == 3
-        assert task.requests == 1
+            waiting.again(timeout=0.1)
+        held.let_go()
+        assert waiting.again()["size"] == 3
+        assert waiting.requests == 1
 
     def test_a_worker_that_died_before_the_submission_leaves_no_request(self, task, killed):
         killed(_sender.Sender, "_ask", after=False)
@@ -148,11 +156,12 @@ class TestRetry:
                 task.again(custom_attributes="refuse")
             assert task.requests == tries
 
-    def test_another_input_is_another_request(self, task):
+    def test_another_input_is_another_request(self, waiting, held):
         with pytest.raises(WaitTimedOut):
-            task.again(custom_attributes="slow", timeout=0.1)
-        assert task.again(payload=[1, 2])["size"] == 5
-        assert task.requests == 2
+            waiting.again(timeout=0.1)
+        held.let_go()
+        assert waiting.again(payload=[1, 2])["size"] == 5
+        assert waiting.requests == 2
 
     def test_an_answer_that_could_not_be_used_is_read_again_and_not_inferred_again(self, task):
         with pytest.raises(ResultInvalid, match="reads the same"):
@@ -160,10 +169,11 @@ class TestRetry:
         assert task.again(result="json", result_schema={"type": "array"}) == [1]
         assert task.requests == 1
 
-    def test_the_request_keeps_its_name_when_its_arguments_name_another(self, task):
+    def test_the_request_keeps_its_name_when_its_arguments_name_another(self, waiting, held):
         with pytest.raises(WaitTimedOut):
-            task.again(custom_attributes="slow", timeout=0.1, inference_id="try-1")
-        assert task.again(custom_attributes="slow", inference_id="try-2")["inference_id"] == "try-1"
+            waiting.again(timeout=0.1, inference_id="try-1")
+        held.let_go()
+        assert waiting.again(inference_id="try-2")["inference_id"] == "try-1"
 
     def test_a_handle_that_was_handed_on_is_handed_on_again(self, task):
         first = task.again(wait_for_completion=False)
@@ -184,19 +194,21 @@ class TestRetry:
 
 
 class TestClear:
-    def test_a_waiting_task_takes_up_its_request(self, task):
+    def test_a_waiting_task_takes_up_its_request(self, waiting, held):
         with pytest.raises(WaitTimedOut):
-            task.again(custom_attributes="slow", timeout=0.1)
-        task.clear()
-        task.again(custom_attributes="slow")
-        assert task.requests == 1
+            waiting.again(timeout=0.1)
+        held.let_go()
+        waiting.clear()
+        waiting.again()
+        assert waiting.requests == 1
 
-    def test_or_makes_a_new_one_if_told_so(self, task):
+    def test_or_makes_a_new_one_if_told_so(self, waiting, held):
         with pytest.raises(WaitTimedOut):
-            task.again(custom_attributes="slow", timeout=0.1, on_clear="fresh")
-        task.clear()
-        task.again(custom_attributes="slow", on_clear="fresh")
-        assert task.requests == 2
+            waiting.again(timeout=0.1, on_clear="fresh")
+        held.let_go()
+        waiting.clear()
+        waiting.again(on_clear="fresh")
+        assert waiting.requests == 2
 
     def test_a_task_that_had_its_answer_asks_again(self, task):
         task.again()
@@ -333,21 +345,22 @@ class TestTwoProcesses:
 
 
 class TestElsewhere:
-    def test_a_request_to_another_region_is_another_request(self, task, monkeypatch):
+    def test_a_request_to_another_region_is_another_request(self, waiting, held, monkeypatch):
         with pytest.raises(WaitTimedOut):
-            task.again(custom_attributes="slow", timeout=0.1)
+            waiting.again(timeout=0.1)
+        held.let_go()
         with monkeypatch.context() as moved:
             moved.setattr(hook_type(), "region", "eu-west-1")
-            task.again(custom_attributes="slow")
-        assert task.requests == 2
+            waiting.again()
+        assert waiting.requests == 2
 
-    def test_bad_input_of_a_retry_does_not_hide_the_request_that_goes_on(self, task):
+    def test_bad_input_of_a_retry_does_not_hide_the_request_that_goes_on(self, waiting):
         with pytest.raises(WaitTimedOut):
-            task.again(custom_attributes="slow", timeout=0.1, inference_id="mine")
+            waiting.again(timeout=0.1, inference_id="mine")
         with pytest.raises(
             RequestRejected, match=r"Nothing was submitted.*Request mine .*, of an earlier try, goes on"
         ):
-            task.again(payload=None, payload_path="/no/such/file")
+            waiting.again(payload=None, payload_path="/no/such/file")
 
 
 class TestLostReply:
@@ -391,10 +404,10 @@ class TestLostReply:
 
 
 class TestMemory:
-    def test_without_one_each_try_makes_a_request_and_says_so(self, forgetful):
+    def test_without_one_each_try_makes_a_request_and_says_so(self, forgetful, held):
         for _ in range(2):
             with pytest.raises(WaitTimedOut, match="submits a new request"):
-                forgetful.again(custom_attributes="slow", timeout=0.1)
+                forgetful.again(endpoint_name=held.endpoint, timeout=0.1)
         assert forgetful.requests == 2
 
     def test_one_that_cannot_be_read_stops_the_task_before_it_asks(self, run, world, echo):

@@ -130,9 +130,11 @@ def sent(connected, echo):
 
 
 class TestRequestOfAnotherTask:
-    def test_its_answer_is_waited_for(self, wait, sent, world, task_instance):
-        handle = sent("slow")
+    def test_its_answer_is_waited_for(self, wait, sent, world, held, task_instance):
+        handle = sent("echo", endpoint_name=held.endpoint)
         assert not world.exists(handle["output_location"])
+        # Meanwhile the sensor has looked.
+        held.let_go_in(1.0)
         assert wait(handle=handle, result="json") == {"row": 1}
         answer = task_instance.pushed["answer"]
         assert answer["output_location"] == handle["output_location"]
@@ -165,8 +167,8 @@ class TestRequestOfAnotherTask:
         with pytest.raises(AirflowSkipException):
             wait(handle=sent("refuse"), soft_fail=True)
 
-    def test_it_expires(self, wait, sent):
-        handle = sent("hang", invocation_timeout=60) | {"expires_at": time.time() + 1}
+    def test_it_expires(self, wait, sent, held):
+        handle = sent("echo", endpoint_name=held.endpoint) | {"expires_at": time.time() + 1}
         with pytest.raises(InferenceExpired, match="finds the same; nothing is submitted"):
             wait(handle=handle)
 
@@ -193,8 +195,8 @@ class TestRequestFromElsewhere:
         with pytest.raises(InferenceFailed, match="The request that is answered at .* failed"):
             wait(output_location=reply["OutputLocation"], failure_location=reply["FailureLocation"])
 
-    def test_time_that_runs_out_ends_the_wait(self, wait, world, echo):
-        reply = world.submit(echo, mode="hang", InvocationTimeoutSeconds=30)
+    def test_time_that_runs_out_ends_the_wait(self, wait, world, held):
+        reply = world.submit(held.endpoint)
         with pytest.raises(AirflowSensorTimeout, match="looks again; nothing is submitted"):
             wait(handle=reply, timeout=1)
 

@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import re
+import urllib.request
 import uuid
 
 import pytest
@@ -34,6 +35,7 @@ HOUR = datetime.timedelta(hours=1)
 def service(request):
     if request.param == "emulator":
         with services.emulated(speed=SPEED) as service:
+            take_time_to_update(service)
             yield service
     else:
         with pytest.MonkeyPatch.context() as environment:
@@ -73,8 +75,24 @@ def bare(service, model, inbox):
 
 @pytest.fixture(scope="module")
 def changing(service, model):
-    """An endpoint that tests may update and scale, as long as it serves in the end."""
+    """An endpoint that tests may update, as long as it serves in the end."""
     return service.endpoint(service.config(model))
+
+
+@pytest.fixture(scope="module")
+def scaling(service, model):
+    """An endpoint that tests may scale. It changes by itself from then on, so it is used for nothing else."""
+    return service.endpoint(service.config(model))
+
+
+def take_time_to_update(service):
+    """Let an update of the emulator last three real seconds at least: tests make some calls meanwhile."""
+    request = urllib.request.Request(
+        f"{service.control.meta.endpoint_url}/_emulator/settings",
+        json.dumps({"behaviour": {"update_seconds": 3 * SPEED}}).encode(),
+        method="PATCH",
+    )
+    urllib.request.urlopen(request, timeout=30).close()
 
 
 def refusal(call, *arguments, **members):
@@ -474,26 +492,26 @@ class TestEndpoints:
 
 @pytest.mark.slow
 class TestScaling:
-    def test_endpoint_goes_to_zero_and_wakes(self, service, changing):
-        scale_to_zero(service, changing)
+    def test_endpoint_goes_to_zero_and_wakes(self, service, scaling):
+        scale_to_zero(service, scaling)
 
         def instances():
-            (variant,) = service.describe(changing)["ProductionVariants"]
+            (variant,) = service.describe(scaling)["ProductionVariants"]
             return variant["CurrentInstanceCount"]
 
         service.eventually(lambda: instances() == 0, within=service.patience.scaling)
-        assert service.describe(changing)["EndpointStatus"] == "InService"
-        response = service.submit(changing, b"wake up")
+        assert service.describe(scaling)["EndpointStatus"] == "InService"
+        response = service.submit(scaling, b"wake up")
         assert service.outcome(response, within=service.patience.scaling) == ("output", b"wake up")
         service.eventually(
-            lambda: service.metric("HasBacklogWithoutCapacity", "Maximum", EndpointName=changing) == 1,
+            lambda: service.metric("HasBacklogWithoutCapacity", "Maximum", EndpointName=scaling) == 1,
             within=service.patience.metric,
         )
 
         def first_activities():
             """Return what was done first, oldest first: an idle endpoint may go to zero again."""
             activities = service.scaling.describe_scaling_activities(
-                ServiceNamespace="sagemaker", ResourceId=f"endpoint/{changing}/variant/{VARIANT}"
+                ServiceNamespace="sagemaker", ResourceId=f"endpoint/{scaling}/variant/{VARIANT}"
             )["ScalingActivities"]
             return [(one["StatusCode"], one["Description"]) for one in reversed(activities)][:2]
 

@@ -86,7 +86,8 @@ def test_model_may_take_longer_than_its_connection(make_world):
 
 
 def test_endpoint_is_deleting_and_then_gone(make_world, refused):
-    world = make_world(behaviour=Behaviour(creation_seconds=0, deletion_seconds=0.5))
+    # Long enough for the calls that see it Deleting.
+    world = make_world(behaviour=Behaviour(creation_seconds=0, deletion_seconds=4))
     name = world.deploy()
     response = world.ended(world.submit(name, mode="environment_back"))
     port = int(json.loads(world.body(response.output_location))["SAGEMAKER_BIND_TO_PORT"])
@@ -211,7 +212,8 @@ class TestStop:
         world.emulator.stop()
 
         assert time.monotonic() - before < 20
-        assert set(threading.enumerate()) == threads_before
+        # One of an earlier test may have ended meanwhile.
+        assert set(threading.enumerate()) <= threads_before
         assert not is_listening(int(container["SAGEMAKER_BIND_TO_PORT"]))
         assert not is_listening(emulator_port)
         assert not Path(container["SM_MODEL_DIR"]).parents[1].exists()
@@ -243,7 +245,9 @@ class TestStop:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
-    def test_long_poll_of_a_queue_does_not_hold_it_up(self, make_world, eventually):
+    def test_long_poll_of_a_queue_does_not_hold_it_up(self, make_world, eventually, monkeypatch):
+        # All of this is spent here: the polls last longer.
+        monkeypatch.setattr("airflow_async_sm.emulator.web.http_server._JOIN_SECONDS", 0.5)
         world = make_world()
         sqs = world.emulator.client("sqs")
         queue = sqs.create_queue(QueueName="empty")["QueueUrl"]
