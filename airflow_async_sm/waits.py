@@ -109,26 +109,27 @@ class WaitsForAws:
         """
         Return what was waited for and how that ended; ``None`` if that is not known, and to be waited for.
 
-        An event about something else says nothing. SQLite gives a new trigger the number of one that was
-        deleted. If that was the trigger of a task that was cleared, and the triggerer has not ended it yet,
-        Airflow takes what it says for an event of the new one.
+        Not every event is the task's own. Airflow 2 can run a task once more that has just deferred,
+        without an event. SQLite gives a new trigger the number of one that was deleted: if that waited for
+        a task that was cleared, and the triggerer has not ended it yet, Airflow takes what it says for the
+        new one's event.
 
         :param event: What the trigger said.
         :param handle: What the deferral said is waited for; not every road back to the worker keeps it.
-        :raises BadTriggerEvent: the event cannot be read.
+        :raises BadTriggerEvent: the event cannot be read, and nothing else says what was waited for.
         """
+        awaited = None if handle is None else self.handle_type.from_dict(handle)
         try:
             seen, outcome = decode_event(event, self.handle_type)
         except InvalidInput as error:
-            raise BadTriggerEvent(
-                f"The task was resumed with an event that cannot be read: {error}."
-            ) from error
-        awaited = seen if handle is None else self.handle_type.from_dict(handle)
-        if awaited != seen:
-            self.log.warning(  # type: ignore[attr-defined]
-                "The task was resumed with an event about something else: %s. It goes on waiting: %s.",
-                seen.subject,
-                awaited.subject,
-            )
-            return awaited, None
-        return seen, outcome
+            problem = f"an event that cannot be read: {error}"
+            if awaited is None:
+                raise BadTriggerEvent(f"The task was resumed with {problem}.") from error
+        else:
+            if awaited in (None, seen):
+                return seen, outcome
+            problem = f"an event about something else: {seen.subject}"
+        self.log.warning(  # type: ignore[attr-defined]
+            "The task was resumed with %s. It goes on waiting: %s.", problem, awaited.subject
+        )
+        return awaited, None

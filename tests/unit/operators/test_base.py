@@ -299,24 +299,29 @@ class TestEndings:
         with pytest.raises(BadTriggerEvent, match="cannot be read"):
             op.execute_complete({"ti": TaskInstance()}, event=event)
 
-    @pytest.fixture
-    def about_another(self):
-        """What a task is resumed with whose trigger got the number of one that was deleted and still runs."""
-        event = encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1_001.0))
-        return {"event": event, "handle": OTHER.to_dict()}
+    @pytest.fixture(params=["about another", "unreadable", "none"])
+    def not_its_own(self, request):
+        """
+        What a task is resumed with whose trigger got the number of one that was deleted and still runs, or
+        that is run once more after it has deferred.
+        """
+        told = {
+            "about another": {"event": encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1_001.0))},
+            "unreadable": {"event": {"version": 0}},
+            "none": {},
+        }
+        return {"handle": OTHER.to_dict(), **told[request.param]}
 
-    def test_after_an_event_about_another_request_the_task_waits_on(
-        self, hook, context, about_another, caplog
-    ):
+    def test_after_an_event_that_is_not_its_own_the_task_waits_on(self, hook, context, not_its_own):
         hook.look_at_result.return_value = Pending()
         with pytest.raises(TaskDeferred) as deferred:
-            operator(deferrable=True).resume_execution("execute_complete", about_another, context)
+            operator(deferrable=True).resume_execution("execute_complete", not_its_own, context)
         assert deferred.value.trigger.handle == OTHER
         assert deferred.value.kwargs == {"handle": OTHER.to_dict(), "try_number": 1}
 
-    def test_it_does_not_wait_for_what_is_there_by_then(self, hook, context, about_another):
+    def test_it_does_not_wait_for_what_is_there_by_then(self, hook, context, not_its_own):
         hook.look_at_result.return_value = Settled(True)
-        result = operator(deferrable=True).resume_execution("execute_complete", about_another, context)
+        result = operator(deferrable=True).resume_execution("execute_complete", not_its_own, context)
         assert result["inference_id"] == OTHER.inference_id
         hook.invoke_endpoint_async.assert_not_called()
 
