@@ -221,7 +221,7 @@ class RequestRejected(SageMakerAsyncError, AirflowFailException):
 
 
 class BadTriggerEvent(SageMakerAsyncError, AirflowFailException):
-    """The task was resumed with an event that cannot be read, and nothing else says what it waited for."""
+    """The task was resumed with an event that cannot be read."""
 
 
 _FAILURES: Final[Mapping[FailureKind, tuple[type[SageMakerAsyncError], str]]] = {

@@ -116,20 +116,21 @@ class WaitsForAws:
 
         :param event: What the trigger said.
         :param handle: What the deferral said is waited for; not every road back to the worker keeps it.
-        :raises BadTriggerEvent: the event cannot be read, and nothing else says what was waited for.
+        :raises BadTriggerEvent: the event cannot be read, or there is neither an event nor a handle.
         """
         awaited = None if handle is None else self.handle_type.from_dict(handle)
-        try:
-            seen, outcome = decode_event(event, self.handle_type)
-        except InvalidInput as error:
-            problem = f"an event that cannot be read: {error}"
-            if awaited is None:
-                raise BadTriggerEvent(f"The task was resumed with {problem}.") from error
-        else:
+        told = "without an event"
+        if event is not None or awaited is None:
+            try:
+                seen, outcome = decode_event(event, self.handle_type)
+            except InvalidInput as error:
+                raise BadTriggerEvent(
+                    f"The task was resumed with an event that cannot be read: {error}."
+                ) from error
             if awaited in (None, seen):
                 return seen, outcome
-            problem = f"an event about something else: {seen.subject}"
+            told = f"with an event about something else: {seen.subject}"
         self.log.warning(  # type: ignore[attr-defined]
-            "The task was resumed with %s. It goes on waiting: %s.", problem, awaited.subject
+            "The task was resumed %s. It goes on waiting: %s.", told, awaited.subject
         )
         return awaited, None

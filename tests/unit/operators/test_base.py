@@ -299,7 +299,12 @@ class TestEndings:
         with pytest.raises(BadTriggerEvent, match="cannot be read"):
             op.execute_complete({"ti": TaskInstance()}, event=event)
 
-    @pytest.fixture(params=["about another", "unreadable", "none"])
+    def test_also_where_the_deferral_says_what_was_waited_for(self, hook):
+        """Versions that differ would let a wait begin anew for ever."""
+        with pytest.raises(BadTriggerEvent, match="cannot be read"):
+            operator().execute_complete({"ti": TaskInstance()}, event={"version": 0}, handle=HANDLE.to_dict())
+
+    @pytest.fixture(params=["about another", "none"])
     def not_its_own(self, request):
         """
         What a task is resumed with whose trigger got the number of one that was deleted and still runs, or
@@ -307,7 +312,6 @@ class TestEndings:
         """
         told = {
             "about another": {"event": encode_event(HANDLE, Outcome(end=End.SUCCEEDED, seen_at=1_001.0))},
-            "unreadable": {"event": {"version": 0}},
             "none": {},
         }
         return {"handle": OTHER.to_dict(), **told[request.param]}
